@@ -1,0 +1,254 @@
+"""Lightning callbacks that turn a test or validation run into a report or TensorBoard pictures.
+
+Both work in ``on_test_end`` and ``on_validation_end``, not in ``on_*_epoch_end``: Lightning 2.6 calls the
+callbacks' epoch-end hooks before the module's, when the confusion matrix is not there yet or is the
+previous epoch's.
+"""
+
+import logging
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .._version import __version__
+from ..errors import LandcoverError
+from ..legend import LEGEND, NODATA
+from ..training.metrics import Scores
+from .figures import plot_confusion, plot_sample
+from .report import Picture, check_writable, summary, write_report
+
+log = logging.getLogger(__name__)
+
+
+class ReportWriter(pl.Callback):
+    """Writes scores, confusion matrices and sample pictures after ``test``.
+
+    The pictures are spread over the run: it is cut into as many stretches as there are pictures, and
+    the patch with the most classes of each is kept.
+
+    Args:
+        path: Folder for the report; made when the test has run.
+        pictures: Number of sample pictures; 0 for none.
+        overwrite: Replace an older report in that folder.
+
+    Raises:
+        LandcoverError: If ``pictures`` is negative; before testing, if the folder cannot be written.
+    """
+
+    def __init__(self, path: str = 'report', pictures: int = 6, overwrite: bool = False) -> None:
+        _check_at_least(0, pictures=pictures)
+        self.path = path
+        self.pictures = pictures
+        self.overwrite = overwrite
+        self._best: dict[int, tuple[int, Picture]] = {}  # stretch -> number of classes, picture
+        self._seen = 0
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Fail before computing if the report could not be written afterwards."""
+        if stage == 'test' and trainer.is_global_zero:
+            check_writable(self.path, overwrite=self.overwrite)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget an earlier run."""
+        self._best.clear()
+        self._seen = 0
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the patches that show the most classes of their stretch of the run."""
+        if not (self.pictures and trainer.is_global_zero and _has_prediction(outputs)):
+            return
+        total = sum(trainer.num_test_batches) * len(batch['mask'])
+        for index, label in enumerate(_labels(batch)):
+            stretch = _stretch(self._seen, total, self.pictures)
+            self._seen += 1
+            variety = len(np.setdiff1d(label, NODATA))
+            if variety > self._best.get(stretch, (0, None))[0]:
+                title = f'test patch {self._seen}'
+                self._best[stretch] = variety, _picture(trainer, outputs, batch, index, title)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the report.
+
+        Raises:
+            LandcoverError: If the module has no ``test_confusion``, no pixel was labelled, or the folder
+                cannot be written.
+        """
+        if not trainer.is_global_zero:
+            return
+        confusion = getattr(pl_module, 'test_confusion', None)
+        if confusion is None:
+            name = type(pl_module).__name__
+            raise LandcoverError(f'{name} provides no test_confusion for a report: use LandCoverSegmentation')
+        # Before writing: the scores of a long run outlive a disk that fills up.
+        log.info('scores on the test split, in percent\n%s', summary(Scores.from_confusion(confusion)))
+        folder = write_report(
+            self.path,
+            confusion,
+            pictures=[picture for _, (_, picture) in sorted(self._best.items(), key=lambda item: item[0])],
+            metadata=_metadata(trainer, pl_module),
+            overwrite=self.overwrite,
+        )
+        self._best.clear()
+        log.info('report written to %s', folder)
+
+
+class TensorBoardPictures(pl.Callback):
+    """Shows the confusion matrix and sample pictures of each validation in TensorBoard.
+
+    The samples are the first labelled patches, the same in each epoch. Loggers that take no figures
+    are passed over.
+
+    Args:
+        pictures: Number of sample pictures; 0 for the confusion matrix alone.
+        every_n_epochs: Draw after every so many epochs.
+
+    Raises:
+        LandcoverError: If ``pictures`` is negative or ``every_n_epochs`` is not at least 1.
+    """
+
+    def __init__(self, pictures: int = 4, every_n_epochs: int = 1) -> None:
+        _check_at_least(0, pictures=pictures)
+        _check_at_least(1, every_n_epochs=every_n_epochs)
+        self.pictures = pictures
+        self.every_n_epochs = every_n_epochs
+        self._kept: list[Picture] = []
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the epoch before."""
+        self._kept.clear()
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the first labelled patches."""
+        if len(self._kept) >= self.pictures or not self._is_due(trainer) or not _has_prediction(outputs):
+            return
+        labelled = [index for index, label in enumerate(_labels(batch)) if label.any()]
+        for index in labelled[: self.pictures - len(self._kept)]:
+            title = f'epoch {trainer.current_epoch}'
+            self._kept.append(_picture(trainer, outputs, batch, index, title))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw, hand over to the loggers, and let go of figures and patches."""
+        if not self._is_due(trainer):
+            return
+        boards = [logger.experiment for logger in trainer.loggers if hasattr(logger, 'experiment')]
+        confusion = getattr(pl_module, 'val_confusion', None)
+        for board in (board for board in boards if hasattr(board, 'add_figure')):
+            if confusion is not None and confusion[NODATA + 1 :].any():
+                figure = plot_confusion(confusion, LEGEND)
+                board.add_figure('confusion', figure, global_step=trainer.global_step)
+            for number, p in enumerate(self._kept, start=1):
+                figure = plot_sample(p.rgb, p.label, p.prediction, LEGEND, title=p.title)
+                board.add_figure(f'sample/{number:02d}', figure, global_step=trainer.global_step)
+        self._kept.clear()
+
+    def _is_due(self, trainer: pl.Trainer) -> bool:
+        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        return due and trainer.is_global_zero and not trainer.sanity_checking
+
+
+def _check_at_least(least: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < least:
+            raise LandcoverError(f'{name} must be at least {least}, got {value}')
+
+
+def _stretch(position: int, total: float, stretches: int) -> int:
+    """Which of the stretches of a run a patch belongs to; patches take turns if the length is unknown.
+
+    Examples:
+        >>> [_stretch(position, 5, 2) for position in range(5)]
+        [0, 0, 0, 1, 1]
+        >>> [_stretch(position, float('inf'), 2) for position in range(5)]
+        [0, 1, 0, 1, 0]
+    """
+    if total == float('inf'):
+        return position % stretches
+    return min(int(position * stretches // total), stretches - 1)
+
+
+def _has_prediction(outputs: STEP_OUTPUT) -> bool:
+    return isinstance(outputs, dict) and 'prediction' in outputs
+
+
+def _labels(batch: Any) -> NDArray[np.integer]:
+    """Labels of a batch, shape ``(B, H, W)``; no data where the pixel is not valid."""
+    mask: Tensor = batch['mask']
+    return _where_valid(mask, batch).cpu().numpy()
+
+
+def _where_valid(codes: Tensor, batch: Any) -> Tensor:
+    return codes.where(batch['valid'], NODATA) if 'valid' in batch else codes
+
+
+def _picture(trainer: pl.Trainer, outputs: Any, batch: Any, index: int, title: str) -> Picture:
+    image = batch['image'][index].detach().float().cpu()
+    prediction = _where_valid(outputs['prediction'], batch)[index].cpu().numpy()
+    to_rgb = getattr(getattr(trainer, 'datamodule', None), 'to_rgb', _stretched)
+    # Copies: a view would keep the whole batch in memory.
+    return Picture(np.array(to_rgb(image)), _labels(batch)[index].copy(), prediction.copy(), title)
+
+
+def _stretched(image: Tensor) -> NDArray[np.float32]:
+    """The first three channels, reversed (blue, green, red is their order on disk), 2 to 98 percent.
+
+    Args:
+        image: Any units, shape ``(C, H, W)``; fewer than three channels give a grey picture.
+
+    Returns:
+        Colours in 0..1, shape ``(H, W, 3)``.
+
+    Examples:
+        >>> _stretched(torch.arange(24.0).reshape(4, 2, 3)).shape
+        (2, 3, 3)
+    """
+    channels = image[[2, 1, 0]] if len(image) >= 3 else image[[0, 0, 0]]
+    rgb = np.nan_to_num(channels.permute(1, 2, 0).numpy())
+    low, high = np.percentile(rgb, (2, 98), axis=(0, 1))
+    return np.clip((rgb - low) / np.maximum(high - low, 1e-6), 0, 1).astype(np.float32)
+
+
+def _metadata(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+    """What the scores belong to: checkpoint, the module's provenance, software versions."""
+    provenance = getattr(pl_module, 'provenance', None)
+    return {
+        'checkpoint': trainer.ckpt_path,
+        'provenance': provenance() if callable(provenance) else None,
+        'software': _software(),
+    }
+
+
+def _software() -> dict[str, str]:
+    versions = {
+        'python': platform.python_version(),
+        'landcover-plugin': __version__,
+        'torch': str(torch.__version__),  # unlike its metadata, it names the CUDA or CPU build
+    }
+    for name in ('torchgeo', 'lightning', 'numpy'):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:  # from another distribution, such as pytorch-lightning
+            versions[name] = 'unknown'
+    return versions

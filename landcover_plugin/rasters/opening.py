@@ -1,0 +1,141 @@
+"""Opening rasters: one handle per process, thread and file, never inherited over a fork.
+
+A GDAL handle that crosses ``fork`` shares its file offset with the parent, and both read garbage. Handles
+are therefore kept in thread-local storage together with the process id that opened them.
+"""
+
+import atexit
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio.errors import RasterioIOError
+from rasterio.io import DatasetReader
+
+from ..errors import LandcoverError
+
+#: Handles kept open per thread; the least recently used is closed beyond this.
+MAX_HANDLES = 64
+
+_REMOTE = {
+    'gs://': '/vsigs/',
+    's3://': '/vsis3/',
+    'https://': '/vsicurl/https://',
+    'http://': '/vsicurl/http://',
+}
+
+
+class _Local(threading.local):
+    pid: int = -1
+    handles: 'OrderedDict[tuple[str, int], DatasetReader]'
+
+
+_local = _Local()
+
+
+def vsi_path(path: str | os.PathLike[str]) -> str:
+    """A path as GDAL reads it: ``gs://``, ``s3://`` and ``https://`` become ``/vsi…`` paths.
+
+    Examples:
+        >>> vsi_path('gs://bucket/a.tif')
+        '/vsigs/bucket/a.tif'
+    """
+    text = os.fspath(path)
+    for scheme, prefix in _REMOTE.items():
+        if text.startswith(scheme):
+            return prefix + text.removeprefix(scheme)
+    return text
+
+
+def open_raster(path: str | os.PathLike[str]) -> DatasetReader:
+    """The calling thread's own handle of a raster, kept open for the next call.
+
+    Overviews are hidden (``OVERVIEW_LEVEL=NONE``): GDAL would otherwise answer a decimated read
+    from a pyramid that was resampled in a way nobody chose.
+
+    Raises:
+        LandcoverError: If the file cannot be opened as a raster.
+    """
+    if _local.pid != os.getpid():  # a new process or thread: what a parent opened is left alone, not closed
+        _local.pid = os.getpid()
+        _local.handles = OrderedDict()
+        atexit.register(close_rasters)  # GDAL complains about handles that outlive the interpreter
+    key = (vsi_path(path), _version(path))
+    handle = _local.handles.get(key)
+    if handle is None:
+        handle = _open(key[0])
+        _local.handles[key] = handle
+        if len(_local.handles) > MAX_HANDLES:
+            _local.handles.popitem(last=False)[1].close()
+    else:
+        _local.handles.move_to_end(key)
+    return handle
+
+
+def close_rasters() -> None:
+    """Close the handles of the calling thread."""
+    if _local.pid == os.getpid():
+        while _local.handles:
+            _local.handles.popitem()[1].close()
+
+
+def _version(path: str | os.PathLike[str]) -> int:
+    """Modification time of a local file in nanoseconds: a rewritten file is opened anew."""
+    try:
+        return os.stat(path).st_mtime_ns  # noqa: PTH116 - the path may be a /vsi name
+    except OSError:
+        return 0
+
+
+def _open(path: str) -> DatasetReader:
+    try:
+        return rasterio.open(path, OVERVIEW_LEVEL='NONE')
+    except RasterioIOError as e:
+        raise LandcoverError(f'{path} cannot be opened as a raster ({_first_line(e)})') from e
+
+
+def read_failed(path: str, error: Exception) -> LandcoverError:
+    """The sentence for a read that failed: usually a truncated or damaged file."""
+    cause = error.__cause__ or error
+    return LandcoverError(
+        f'{path} cannot be read ({_first_line(cause)}); the file may be truncated or damaged: fetch it again'
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def check_whole(path: str | os.PathLike[str]) -> None:
+    """Check that a local GeoTIFF is not cut off: no block may end beyond the end of the file.
+
+    Looks at the blocks of the last row of each band and at an even sample of the others, through the
+    block offsets that GDAL publishes; other formats pass.
+
+    Raises:
+        LandcoverError: If the file is truncated.
+    """
+    src = open_raster(path)
+    if src.driver != 'GTiff' or not Path(path).is_file():
+        return
+    size = Path(path).stat().st_size
+    rows = -(-src.height // src.block_shapes[0][0])
+    cols = -(-src.width // src.block_shapes[0][1])
+    stride = max(rows * cols // 256, 1)
+    sample = {*range(0, rows * cols, stride), *range((rows - 1) * cols, rows * cols)}
+    for band in (1, src.count):
+        for block in sample:
+            if _block_end(src, band, block // cols, block % cols) > size:
+                raise LandcoverError(
+                    f'{path} is truncated: its data should go on beyond its {size:,} bytes; fetch it again'
+                )
+
+
+def _block_end(src: Any, band: int, row: int, col: int) -> int:
+    offset = src.get_tag_item(f'BLOCK_OFFSET_{col}_{row}', 'TIFF', bidx=band)
+    length = src.get_tag_item(f'BLOCK_SIZE_{col}_{row}', 'TIFF', bidx=band)
+    return int(offset) + int(length) if offset and length else 0

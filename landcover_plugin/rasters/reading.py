@@ -1,0 +1,110 @@
+"""Reading pixels: exact windows where grids agree, a named resampling where they do not."""
+
+import functools
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import rasterio.warp
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.vrt import WarpedVRT
+
+from ..grid import PixelGrid, PixelWindow
+from .opening import open_raster, read_failed
+
+PathLike = str | os.PathLike[str]
+
+
+def read_window(
+    path: PathLike, window: PixelWindow, *, indexes: Sequence[int] | None = None, fill: float = 0
+) -> NDArray[Any]:
+    """The pixels of a window in the file's own grid; what lies outside the file is ``fill``.
+
+    Args:
+        path: Raster.
+        window: May reach beyond the raster on any side.
+        indexes: Bands, counted from 1 (default: all).
+        fill: Value of the pixels outside.
+
+    Returns:
+        Shape ``(bands, window.height, window.width)`` in the file's dtype.
+
+    Raises:
+        LandcoverError: If the file cannot be read there.
+    """
+    src = open_raster(path)
+    bands = list(indexes or src.indexes)
+    inside = window.intersection(PixelGrid.of(src).full)
+    try:
+        if inside == window:
+            return src.read(bands, window=window.ranges)
+        out = np.full((len(bands), window.height, window.width), fill, dtype=src.dtypes[0])
+        if not inside.is_empty:
+            out[(slice(None), *inside.slices_in(window))] = src.read(bands, window=inside.ranges)
+    except RasterioError as e:
+        raise read_failed(src.name, e) from e
+    return out
+
+
+def read_onto(
+    path: PathLike,
+    grid: PixelGrid,
+    *,
+    resampling: Resampling,
+    indexes: Sequence[int] | None = None,
+    fill: float = 0,
+) -> NDArray[Any]:
+    """The raster on the pixels of a grid: copied where the pixel edges coincide, warped where they do not.
+
+    Args:
+        path: Raster.
+        grid: Where, in any CRS; may reach beyond the raster.
+        resampling: Used only when the grids differ in CRS, pixel size or phase.
+        indexes: Bands, counted from 1 (default: all).
+        fill: Value of the pixels outside.
+
+    Returns:
+        Shape ``(bands, grid.height, grid.width)`` in the file's dtype.
+    """
+    src = open_raster(path)
+    own = PixelGrid.of(src)
+    if same_ground(own.crs, grid.crs, grid.bounds()) and own.aligned_with(grid):
+        window = own.nearest_window(*grid.slices(grid.full))
+        return read_window(path, window, indexes=indexes, fill=fill)
+    try:
+        with WarpedVRT(
+            src,
+            crs=grid.crs,
+            transform=grid.transform,
+            height=grid.height,
+            width=grid.width,
+            resampling=resampling,
+            src_nodata=src.nodata,
+            nodata=fill,
+        ) as vrt:
+            return vrt.read(list(indexes or src.indexes))
+    except RasterioError as e:
+        raise read_failed(src.name, e) from e
+
+
+def same_ground(a: CRS, b: CRS, bounds: tuple[float, float, float, float]) -> bool:
+    """Whether coordinates mean the same place in both CRSs, to a millimetre over the bounds (in ``b``).
+
+    True for one CRS under two spellings, and for EPSG:25831 and EPSG:32631, which PROJ relates by a null
+    transformation (their datums, ETRS89 and WGS84, differ by less than a metre).
+    """
+    return a == b or _same_numbers(a.to_wkt(), b.to_wkt(), tuple(round(v, -4) for v in bounds))
+
+
+@functools.lru_cache(maxsize=256)
+def _same_numbers(a: str, b: str, bounds: tuple[float, ...]) -> bool:
+    xs, ys = list(bounds[::2]), list(bounds[1::2])
+    try:
+        x, y = rasterio.warp.transform(CRS.from_wkt(b), CRS.from_wkt(a), xs, ys)[:2]
+    except RasterioError:
+        return False
+    return bool(np.allclose(x, xs, rtol=0, atol=1e-3) and np.allclose(y, ys, rtol=0, atol=1e-3))
