@@ -1,0 +1,341 @@
+"""Blocks of ground that go whole to training, validation or test, and the buffer between them.
+
+Neighbouring pixels of one field in training and in test make a test that tells nothing, so ground is split by
+blocks (Roberts et al. 2017, https://doi.org/10.1111/ecog.02881) that keep a distance of at least a patch.
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import geopandas as gpd
+import numpy as np
+import rasterio.features
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from ..errors import LandcoverError
+from ..grid import PixelGrid, PixelWindow
+from ..legend import LEGEND, NODATA
+from .cells import near, rectangles
+from .inventory import Inventory
+
+SplitName = Literal['train', 'val', 'test']
+
+#: Numbers of the splits in an array of cells; 0 belongs to none (buffer, unlabelled ground).
+SPLITS: dict[SplitName, int] = {'train': 1, 'val': 2, 'test': 3}
+
+#: Other words for the splits that polygon files use.
+_SYNONYMS = {'validation': 'val', 'valid': 'val', 'training': 'train', 'testing': 'test'}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which cell belongs to which split.
+
+    Args:
+        grid: Image grid.
+        cell: Edge of a cell in pixels.
+        cells: Shape ``(rows, cols)``, uint8: a number of :data:`SPLITS`, or 0.
+        blocks: Shape ``(rows, cols)``: number of the block, for display.
+    """
+
+    grid: PixelGrid
+    cell: int
+    cells: NDArray[np.uint8]
+    blocks: NDArray[np.int32]
+
+    def region(self, name: SplitName) -> NDArray[np.bool_]:
+        """Cells of a split, shape ``(rows, cols)``."""
+        return self.cells == SPLITS[name]
+
+    def windows(self, name: SplitName) -> list[PixelWindow]:
+        """Rectangles of pixels that cover a split exactly once."""
+        found = (w.scaled(self.cell).intersection(self.grid.full) for w in rectangles(self.region(name)))
+        return [w for w in found if not w.is_empty]
+
+    def gap(self) -> int:
+        """Least distance between two splits in whole pixels, rounded down to cells; -1 with a single split."""
+        masks = [self.cells == n for n in SPLITS.values() if (self.cells == n).any()]
+        if len(masks) < 2:
+            return -1
+        for radius in range(1, max(self.cells.shape) + 1):
+            if any((near(a, radius) & b).any() for i, a in enumerate(masks) for b in masks[i + 1 :]):
+                return (radius - 1) * self.cell
+        return -1
+
+
+def default_block_size(inventory: Inventory, patch_size: int) -> int:
+    """Edge of blocks in pixels: as large as still gives about 60 labelled ones, at least two patches."""
+    for patches in (8, 6, 4, 3):
+        ids = _block_ids(inventory, patches * patch_size)
+        if len(np.unique(ids[inventory.labelled > 0])) >= 60:
+            return patches * patch_size
+    return 2 * patch_size
+
+
+def block_split(
+    inventory: Inventory,
+    *,
+    patch_size: int,
+    block_size: int | None = None,
+    ratios: Sequence[float] = (0.8, 0.1, 0.1),
+    seed: int = 0,
+) -> Split:
+    """Assign blocks to training, validation and test so that each class is divided by the ratios.
+
+    Blocks are drawn at random and then swapped as long as that brings the shares of the classes nearer to
+    the ratios. Cells closer than half a patch to a block of another split are given up, so that splits keep a
+    distance of a patch.
+
+    Args:
+        inventory: What the cells hold.
+        patch_size: Edge of the largest patch in pixels.
+        block_size: Edge of a block in pixels (default: see :func:`default_block_size`).
+        ratios: Shares of training, validation and test, positive or 0, together 1.
+        seed: Of the draw.
+
+    Raises:
+        LandcoverError: If the ratios or sizes are off, or a split would be left without ground.
+    """
+    if len(ratios) != 3 or min(ratios) < 0 or not np.isclose(sum(ratios), 1):
+        raise LandcoverError(f'ratios must be three shares >= 0 that add up to 1, got {list(ratios)}')
+    numbers = [n for n, ratio in zip(SPLITS.values(), ratios, strict=True) if ratio > 0]
+    ids, counts = _labelled_blocks(inventory, patch_size, block_size, at_least=len(numbers))
+    parts = assign(counts, [r for r in ratios if r > 0], seed)
+    return _split(inventory, ids, np.asarray(numbers)[parts], patch_size)
+
+
+def fold_split(
+    inventory: Inventory,
+    *,
+    folds: int,
+    fold: int,
+    patch_size: int,
+    block_size: int | None = None,
+    seed: int = 0,
+) -> Split:
+    """One of k folds for cross-validation: fold ``fold`` is the test, the next one validates, the rest trains.
+
+    Over all folds every block is tested once.
+
+    Args:
+        inventory: What the cells hold.
+        folds: Number of folds, at least 3.
+        fold: Which one is the test, from 0.
+        patch_size: Edge of the largest patch in pixels.
+        block_size: Edge of a block in pixels.
+        seed: Of the draw of the folds; the same for all of them.
+
+    Raises:
+        LandcoverError: If there are fewer blocks than folds, or the numbers are off.
+    """
+    if folds < 3 or not 0 <= fold < folds:
+        raise LandcoverError(f'folds must be >= 3 and fold in [0, folds), got folds {folds} and fold {fold}')
+    ids, counts = _labelled_blocks(inventory, patch_size, block_size, at_least=folds)
+    parts = assign(counts, [1 / folds] * folds, seed)
+    numbers = np.full(folds, SPLITS['train'])
+    numbers[fold], numbers[(fold + 1) % folds] = SPLITS['test'], SPLITS['val']
+    return _split(inventory, ids, numbers[parts], patch_size)
+
+
+def assign(counts: NDArray[np.int64], ratios: Sequence[float], seed: int) -> NDArray[np.int64]:
+    """Parts of the blocks so that each class is divided by the ratios as nearly as swaps can bring it.
+
+    Args:
+        counts: Shape ``(blocks, classes)``: pixels of each class; rare classes weigh as much as common ones.
+        ratios: Share of each part.
+        seed: Of the first draw and of the swaps.
+
+    Returns:
+        Shape ``(blocks,)``: the number of each block's part; every part gets at least one block.
+    """
+    rng = np.random.default_rng(seed)
+    shares = counts[:, counts.sum(0) > 0] / counts.sum(0)[counts.sum(0) > 0]
+    sizes = _quota(len(counts), ratios)
+    parts = rng.permutation(np.repeat(np.arange(len(ratios)), sizes))
+    held = np.stack([shares[parts == p].sum(0) for p in range(len(ratios))])
+    wanted = np.asarray(ratios)[:, None]
+    error = np.abs(held - wanted).sum()
+    for a, b in rng.integers(len(counts), size=(200 * min(len(counts), 500), 2)):
+        p, q = parts[a], parts[b]
+        if p == q:
+            continue
+        trial = held.copy()
+        trial[p] += shares[b] - shares[a]
+        trial[q] += shares[a] - shares[b]
+        if (trial_error := np.abs(trial - wanted).sum()) < error:
+            held, error = trial, trial_error
+            parts[a], parts[b] = q, p
+    return parts
+
+
+def _quota(blocks: int, ratios: Sequence[float]) -> NDArray[np.int64]:
+    """Blocks of each part: by largest remainder, at least one."""
+    exact = np.asarray(ratios) * blocks
+    sizes = np.maximum(np.floor(exact).astype(np.int64), 1)
+    while sizes.sum() < blocks:
+        sizes[np.argmax(exact - sizes)] += 1
+    while sizes.sum() > blocks:
+        sizes[np.argmax(sizes)] -= 1
+    return sizes
+
+
+def _block_ids(inventory: Inventory, block_size: int) -> NDArray[np.int32]:
+    """Number of the block of each cell: an even division of rows and columns into blocks near the size asked."""
+    along = [max(round(n * inventory.cell / block_size), 1) for n in inventory.shape]
+    row, col = ((np.arange(n) * k) // n for n, k in zip(inventory.shape, along, strict=True))
+    return (row[:, None] * along[1] + col).astype(np.int32)
+
+
+def _labelled_blocks(
+    inventory: Inventory, patch_size: int, block_size: int | None, *, at_least: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Block number of each cell (-1 where the block has no label), renumbered, and the blocks' class counts."""
+    size = block_size or default_block_size(inventory, patch_size)
+    if size < 2 * patch_size:
+        raise LandcoverError(
+            f'block_size must be at least two patches, {2 * patch_size} px, to leave room for one beside the buffer, '
+            f'got {size} px: choose larger blocks or a smaller patch_size'
+        )
+    ids = _block_ids(inventory, size)
+    counts = np.zeros((ids.max() + 1, LEGEND.num_classes), dtype=np.int64)
+    np.add.at(counts, ids, inventory.counts)
+    counts = counts[:, NODATA + 1 :]
+    labelled = counts.sum(1) > 0
+    if labelled.sum() < at_least:
+        raise LandcoverError(
+            f'the labelled ground holds {labelled.sum()} blocks of {size} px, but {at_least} are needed: the patch is '
+            f'too large for it, choose a smaller patch_size than {patch_size} px'
+        )
+    numbers = np.where(labelled, np.cumsum(labelled) - 1, -1).astype(np.int32)
+    return numbers[ids], counts[labelled]
+
+
+def _split(inventory: Inventory, ids: NDArray[np.int32], numbers: NDArray[np.int64], patch_size: int) -> Split:
+    """The split of cells after giving up those within half a patch of another split."""
+    cells = np.where(ids >= 0, numbers[ids], 0).astype(np.uint8)
+    radius = -(-patch_size // (2 * inventory.cell))
+    kept = cells.copy()
+    for number in np.unique(cells[cells > 0]):
+        kept[(cells == number) & near((cells > 0) & (cells != number), radius)] = 0
+    split = Split(inventory.grid, inventory.cell, kept, ids)
+    for name, number in SPLITS.items():
+        if (cells == number).any() and not inventory.labelled[kept == number].any():
+            raise LandcoverError(
+                f'no labelled ground is left for {name} beside the buffer of {patch_size} px: choose larger blocks or '
+                'a smaller patch_size'
+            )
+    return split
+
+
+def polygon_split(inventory: Inventory, path: str | os.PathLike[str], *, patch_size: int) -> Split:
+    """A split from a vector file: saved blocks or a user's own polygons with a ``split`` column.
+
+    A cell belongs to a split if it lies wholly in its polygons. The polygons are taken as they are, without a
+    further buffer; if they come nearer to each other than a patch, a warning says so.
+
+    Args:
+        inventory: What the cells hold.
+        path: Any vector file; its ``split`` column holds train, val (or validation) and test.
+        patch_size: Edge of the largest patch in pixels.
+
+    Raises:
+        LandcoverError: If the file cannot be read, lacks the column, or its polygons overlap between splits.
+    """
+    frame = _read_polygons(path).to_crs(inventory.grid.crs.to_wkt())
+    cells = np.zeros(inventory.shape, dtype=np.uint8)
+    for name, number in SPLITS.items():
+        inside = _cells_within(inventory, shapely.union_all(frame.geometry[frame['split'] == name].to_numpy()))
+        if (cells[inside] > 0).any():
+            raise LandcoverError(f'{path}: polygons of {name} overlap those of another split; cut them apart')
+        cells[inside] = number
+    if not (cells > 0).any():
+        raise LandcoverError(f'{path}: no polygon holds a whole cell of {inventory.cell} px of the image grid')
+    split = Split(inventory.grid, inventory.cell, cells, (cells > 0).astype(np.int32) - 1)
+    if 0 <= split.gap() < patch_size:
+        log.warning(
+            '%s: polygons of different splits come within %d px of each other, less than a patch of %d px: '
+            'scores will look better than they are', path, split.gap(), patch_size
+        )  # fmt: skip
+    return split
+
+
+def _read_polygons(path: str | os.PathLike[str]) -> gpd.GeoDataFrame:
+    if not Path(path).exists():
+        raise LandcoverError(f'{path} does not exist; name a vector file with a split column')
+    try:
+        frame = gpd.read_file(path)
+    except Exception as e:
+        raise LandcoverError(f'{path} cannot be read as a vector file ({str(e).splitlines()[0]})') from e
+    if 'split' not in frame.columns or frame.crs is None:
+        raise LandcoverError(f"{path} needs a CRS and a column 'split' that holds train, val and test")
+    words = frame['split'].astype(str).str.strip().str.lower()
+    frame['split'] = words.map(lambda w: _SYNONYMS.get(w, w))
+    if unknown := sorted(set(frame['split']) - set(SPLITS)):
+        raise LandcoverError(f'{path}: the split {unknown[0]!r} is not one of {", ".join(SPLITS)}')
+    return frame
+
+
+def _cell_transform(grid: PixelGrid, cell: int) -> Affine:
+    return grid.transform @ Affine.scale(cell)
+
+
+def _cells_within(inventory: Inventory, geometry: shapely.Geometry) -> NDArray[np.bool_]:
+    """Cells wholly inside a geometry, to a thousandth of a pixel; the last ones of the grid count as cut."""
+    if geometry.is_empty:
+        return np.zeros(inventory.shape, dtype=bool)
+    grid, cell = inventory.grid, inventory.cell
+    touched = rasterio.features.rasterize(
+        [geometry], inventory.shape, transform=_cell_transform(grid, cell), all_touched=True, dtype=np.uint8
+    ).astype(bool)
+    rows, cols = np.nonzero(touched)
+    xres, yres = grid.res
+    (x0, y0), (_, ymin, xmax, _) = grid.origin, grid.bounds()
+    boxes = shapely.box(
+        x0 + cols * cell * xres,
+        np.maximum(y0 - (rows + 1) * cell * yres, ymin),
+        np.minimum(x0 + (cols + 1) * cell * xres, xmax),
+        y0 - rows * cell * yres,
+    )
+    grown = shapely.buffer(geometry, 1e-3 * min(xres, yres), join_style='mitre')
+    shapely.prepare(grown)
+    touched[rows, cols] = shapely.covers(grown, boxes)
+    return touched
+
+
+def write_split(path: str | os.PathLike[str], split: Split, inventory: Inventory) -> None:
+    """Write the blocks as a GeoPackage: polygon, split, block number, and pixels of each class.
+
+    The file appears under its name only when it is whole, and :func:`polygon_split` reads it back.
+    """
+    labels = np.where(split.cells > 0, split.blocks + 1, 0).astype(np.int32)
+    rows = []
+    clip = shapely.box(*split.grid.bounds())
+    for number in np.unique(labels[labels > 0]):
+        where = labels == number
+        counts = inventory.class_counts(where)
+        name = next(n for n, v in SPLITS.items() if v == split.cells[where][0])
+        pixels = {LEGEND[c].name: int(counts[c]) for c in LEGEND.codes}
+        rows.append({'split': name, 'block': int(number) - 1, **pixels})
+    shapes = {int(v): [] for v in np.unique(labels[labels > 0])}
+    transform = _cell_transform(split.grid, split.cell)
+    for geometry, value in rasterio.features.shapes(labels, mask=labels > 0, transform=transform):
+        shapes[int(value)].append(shapely.geometry.shape(geometry))
+    geometry = [shapely.intersection(shapely.union_all(parts), clip) for parts in shapes.values()]
+    frame = gpd.GeoDataFrame(rows, geometry=geometry, crs=CRS.from_user_input(split.grid.crs).to_wkt())
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = target.with_name(f'.{target.stem}-{os.getpid()}.gpkg')
+    try:
+        frame.to_file(staging, layer='blocks', driver='GPKG')
+        staging.replace(target)
+    finally:
+        staging.unlink(missing_ok=True)
