@@ -104,15 +104,18 @@ class PixelGrid:
         """The grid of an open rasterio dataset.
 
         Raises:
-            LandcoverError: If the raster has no CRS or no georeference.
+            LandcoverError: If the raster has no CRS or no georeference, or is rotated.
         """
         if src.crs is None:
-            raise LandcoverError(
-                f'{src.name} has no CRS; assign the right one (gdal_edit.py -a_srs EPSG:32631 FILE)'
-            )
+            raise LandcoverError(f'{src.name} has no CRS; assign the right one (gdal_edit.py -a_srs EPSG:32631 FILE)')
         if src.transform.is_identity:
-            raise LandcoverError(f'{src.name} has no georeference (identity transform)')
-        return cls(src.crs, src.transform, src.height, src.width)
+            raise LandcoverError(
+                f'{src.name} has no georeference (identity transform); assign it (gdal_edit.py -a_ullr … FILE)'
+            )
+        try:
+            return cls(src.crs, src.transform, src.height, src.width)
+        except LandcoverError as e:
+            raise LandcoverError(f'{src.name}: {e}') from None
 
     @property
     def res(self) -> tuple[float, float]:
@@ -166,10 +169,9 @@ class PixelGrid:
         """
         left, top = self._position(x.start, y.stop)
         xres, yres = self.res
-        height = max(math.floor((y.stop - y.start) / yres + 0.5), 1)
-        width = max(math.floor((x.stop - x.start) / xres + 0.5), 1)
-        row = math.floor(top + 0.5 + EDGE_TOLERANCE)
-        return PixelWindow(row, math.floor(left + 0.5 + EDGE_TOLERANCE), height, width)
+        row, col = _nearest(top), _nearest(left)
+        height, width = _nearest((y.stop - y.start) / yres), _nearest((x.stop - x.start) / xres)
+        return PixelWindow(row, col, max(height, 1), max(width, 1))
 
     def _position(self, x: float, y: float) -> tuple[float, float]:
         """Fractional ``(column, row)`` of a point."""
@@ -178,20 +180,19 @@ class PixelGrid:
     def bbox_from_wgs84(self, bbox_wgs84: Sequence[float]) -> tuple[float, float, float, float]:
         """A bbox in WGS84 degrees (west, south, east, north) as a bbox that covers it in CRS units.
 
-        Each edge is densified to 21 points before reprojection, since straight lines of
-        longitude and latitude are curves on the grid.
+        Each edge is densified to 201 points before reprojection, since straight lines of longitude and
+        latitude are curves on the grid: all of Catalonia is covered to 3 cm (with 21 points, to 2 m).
         """
         west, south, east, north = check_bbox(bbox_wgs84)
         if not (west >= -180 and east <= 180 and south >= -90 and north <= 90):
             raise LandcoverError(f'a bbox in degrees must lie in [-180, 180] x [-90, 90], got {list(bbox_wgs84)}')
-        left, bottom, right, top = transform_bounds(
-            CRS.from_epsg(4326), self.crs, west, south, east, north, densify_pts=21
-        )
+        wgs84 = CRS.from_epsg(4326)
+        left, bottom, right, top = transform_bounds(wgs84, self.crs, west, south, east, north, densify_pts=201)
         return left, bottom, right, top
 
     def aligned_with(self, other: 'PixelGrid') -> bool:
         """Whether the pixel edges of both grids coincide (same size and phase); the CRS is not compared."""
-        same_res = np.allclose(self.res, other.res, rtol=1e-9)
+        same_res = np.allclose(self.res, other.res, rtol=1e-9, atol=0)  # degrees: 1e-8 is no rounding error
         col, row = self._position(*other.origin)
         return bool(same_res and _near_integer(col) and _near_integer(row))
 
@@ -214,13 +215,19 @@ class AnchoredRes(tuple[float, float]):
         self.origin = origin
         return self
 
-    def __getnewargs__(self) -> tuple[tuple[float, float], tuple[float, float]]:  # type: ignore[override]
-        return tuple(self), self.origin  # type: ignore[return-value]
+    def __getnewargs__(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        xres, yres = self
+        return (xres, yres), self.origin
 
     def lattice(self, crs: CRS) -> PixelGrid:
         """The grid of one pixel at the origin, from which windows are counted."""
         (xres, yres), (x, y) = self, self.origin
         return PixelGrid(crs, Affine(xres, 0, x, 0, -yres, y), 1, 1)
+
+
+def _nearest(value: float) -> int:
+    """The nearest whole number, the upper one of two; float noise does not decide."""
+    return math.floor(value + 0.5 + EDGE_TOLERANCE)
 
 
 def _near_integer(value: float) -> bool:
@@ -233,9 +240,12 @@ def check_bbox(bbox: Sequence[float]) -> tuple[float, float, float, float]:
     Raises:
         LandcoverError: If it does not hold four finite numbers, is empty, or has its corners swapped.
     """
-    values = [float(v) for v in bbox]
-    if len(values) != 4 or not all(math.isfinite(v) for v in values):
-        raise LandcoverError(f'a bbox is four finite numbers [xmin, ymin, xmax, ymax], got {list(bbox)}')
+    try:
+        values = [float(v) for v in bbox]
+    except (TypeError, ValueError):
+        values = []
+    if len(values) != 4 or not all(map(math.isfinite, values)):
+        raise LandcoverError(f'a bbox is four finite numbers [xmin, ymin, xmax, ymax], got {bbox!r}')
     xmin, ymin, xmax, ymax = values
     if xmin == xmax or ymin == ymax:
         raise LandcoverError(f'the bbox {values} is empty: xmin < xmax and ymin < ymax must hold')

@@ -13,7 +13,7 @@ from torchgeo.datasets import RasterDataset
 from torchgeo.datasets.utils import GeoSlice, Sample
 
 from ..errors import LandcoverError
-from ..grid import AnchoredRes, PixelGrid
+from ..grid import AnchoredRes, PixelGrid, check_bbox
 from ..rasters.opening import check_whole, open_raster, vsi_path
 from ..rasters.reading import same_ground
 
@@ -36,6 +36,8 @@ class PixelExactDataset(RasterDataset):
     #: What the names of the files look like, for messages.
     expected_name: ClassVar[str] = '*.tif'
 
+    paths: list[str]
+
     def __init__(
         self,
         paths: PathLike | Iterable[PathLike],
@@ -45,12 +47,12 @@ class PixelExactDataset(RasterDataset):
         transforms: Callable[[Sample], Sample] | None,
     ) -> None:
         """Open and check the files, and index them."""
+        self._catalog_index: Any = None
         self.paths = gdal_paths(paths)
         self.grid = self._common_grid()
         super().__init__(self.paths, crs=crs, res=res, bands=bands, transforms=transforms)
         if tuple(self.res) == self.grid.res:
             self._res = AnchoredRes(self.grid.res, self.grid.origin)
-        self._catalog_index: Any = None
 
     @property
     def files(self) -> list[str]:
@@ -112,17 +114,32 @@ class PixelExactDataset(RasterDataset):
             new_res = (new_res, new_res)
         self._res = new_res
 
-    def _select(self, index: GeoSlice) -> tuple[list[int], slice, slice]:
-        """Rows of the index that a query meets, and the query's x and y slices made whole."""
+    def _refresh_catalog(self) -> None:
+        """Keep the index as plain arrays: TorchGeo's splits replace it, and pandas is slow to ask."""
         if self._catalog_index is not self.index:
+            times = self.index.index
             self._bounds = self.index.bounds.to_numpy()
-            self._intervals = list(zip(self.index.index.left, self.index.index.right, strict=True))
-            self._paths = list(self.index['filepath'])
+            self._intervals = list(zip(times.left, times.right, strict=True))
+            self._times = (times.left.min().timestamp(), times.right.max().timestamp(), 1)
+            # torchgeo 0.10.1: random_grid_cell_assignment loses the names of the columns
+            self._paths = list(self.index['filepath'] if 'filepath' in self.index else self.index.iloc[:, 0])
+            own = self.index.crs == self.grid.crs
+            self._query_crs = self.grid.crs if own else CRS.from_user_input(self.index.crs)
             self._catalog_index = self.index
+
+    def _select(self, index: GeoSlice) -> tuple[list[int], slice, slice]:
+        """Rows of the index that a query meets, and the query's x and y slices made whole.
+
+        Raises:
+            IndexError: If it meets none.
+            LandcoverError: If it is empty, reversed or not finite.
+        """
+        self._refresh_catalog()
         x, y, t = (*((index,) if isinstance(index, slice) else index), slice(None), slice(None))[:3]
         b = self._bounds
         x = slice(_or(x.start, b[:, 0].min()), _or(x.stop, b[:, 2].max()), _or(x.step, self._res[0]))
         y = slice(_or(y.start, b[:, 1].min()), _or(y.stop, b[:, 3].max()), _or(y.step, self._res[1]))
+        check_bbox((x.start, y.start, x.stop, y.stop))
         meets = (b[:, 0] < x.stop) & (b[:, 2] > x.start) & (b[:, 1] < y.stop) & (b[:, 3] > y.start)
         rows = [
             i
@@ -133,27 +150,30 @@ class PixelExactDataset(RasterDataset):
             raise IndexError(f'query {index} not found in {type(self).__name__} with bounds {self.bounds}')
         return rows[:: t.step], x, y
 
+    def _by_date(self, rows: Iterable[int]) -> dict[Any, list[str]]:
+        """Files of rows of the index, by the start of their time, in order of date and name.
+
+        TorchGeo's splits give several rows to one file, in any order.
+        """
+        self._refresh_catalog()
+        groups: dict[Any, list[str]] = {}
+        for start, path in sorted({(self._intervals[i][0], self._paths[i]) for i in rows}):
+            groups.setdefault(start, []).append(path)
+        return groups
+
     def _target(self, x: slice, y: slice) -> PixelGrid:
         """The pixels that answer a query."""
-        crs = self._rasterio_crs()
         anchored = isinstance(self._res, AnchoredRes) and (x.step, y.step) == tuple(self._res)
         origin = self._res.origin if isinstance(self._res, AnchoredRes) and anchored else (x.start, y.stop)
-        lattice = AnchoredRes((x.step, y.step), origin).lattice(crs)
+        lattice = AnchoredRes((x.step, y.step), origin).lattice(self._query_crs)
         return lattice.subgrid(lattice.nearest_window(x, y))
-
-    def _rasterio_crs(self) -> CRS:
-        if self.index.crs == self.grid.crs:
-            return self.grid.crs
-        return CRS.from_user_input(self.index.crs)
 
     def _place(self, grid: PixelGrid) -> Sample:
         """The sample's georeference as TorchGeo gives it, in double precision."""
         xmin, ymin, xmax, ymax = grid.bounds()
-        t = self.index.index
-        times = [t.left.min().timestamp(), t.right.max().timestamp(), 1]
-        (xres, yres) = grid.res
+        xres, yres = grid.res
         return {
-            'bounds': torch.tensor([xmin, xmax, xres, ymin, ymax, yres, *times], dtype=torch.float64),
+            'bounds': torch.tensor([xmin, xmax, xres, ymin, ymax, yres, *self._times], dtype=torch.float64),
             'transform': torch.tensor(tuple(grid.transform), dtype=torch.float64),
         }
 

@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -22,7 +23,7 @@ from ..rasters.labels import Aggregation, read_labels
 from ..rasters.opening import open_raster
 from ..rasters.reading import read_window
 from .base import PathLike, PixelExactDataset
-from .plotting import panels
+from .plotting import maps_of, panels
 
 SourceLegend = Literal['auto', '12', '41']
 
@@ -56,6 +57,7 @@ class ICGCLandCover(PixelExactDataset):
         *,
         source_legend: SourceLegend = 'auto',
         aggregation: Aggregation = 'mode',
+        timeless: bool = False,
     ) -> None:
         """Open the label rasters.
 
@@ -67,6 +69,8 @@ class ICGCLandCover(PixelExactDataset):
             source_legend: Values in the files: the ``12`` codes, the ``41`` MCSC values (turned into the 12 by a
                 table that is not official), or ``auto``: told by the name, otherwise by the values.
             aggregation: How label pixels become a pixel of the image grid: ``mode`` (majority) or ``nearest``.
+            timeless: Answer queries of any date rather than of the year in the file name, to use labels of one year
+                with images of another.
 
         Raises:
             LandcoverError: If files or parameters do not fit, see :class:`PixelExactDataset`.
@@ -76,6 +80,7 @@ class ICGCLandCover(PixelExactDataset):
         if aggregation not in ('mode', 'nearest'):
             raise LandcoverError(f"aggregation must be 'mode' or 'nearest', got {aggregation!r}")
         self.aggregation: Aggregation = aggregation
+        self.timeless, self.source_legend = timeless, source_legend
         super().__init__(paths, crs, res, None, transforms)
         parents = {f: self._is_parent(f) if source_legend == 'auto' else source_legend == '41' for f in self.files}
         self._tables = {path: lookup_table(parent) for path, parent in parents.items()}
@@ -91,7 +96,7 @@ class ICGCLandCover(PixelExactDataset):
         """
         rows, x, y = self._select(index)
         grid = self._target(x, y)
-        codes = self.read_codes(grid, [self._paths[i] for i in rows])
+        codes = self.read_codes(grid, [path for paths in self._by_date(rows).values() for path in paths])
         sample = self._place(grid) | {'mask': torch.from_numpy(codes).long()}
         return self.transforms(sample) if self.transforms else sample
 
@@ -109,7 +114,7 @@ class ICGCLandCover(PixelExactDataset):
             paths: Which of the files (default: all).
         """
         codes = np.zeros((grid.height, grid.width), dtype=np.uint8)
-        for path in self.files if paths is None else paths:
+        for path in self._tables if paths is None else paths:
             found, unknown = read_labels(path, grid, table=self._tables[path], aggregation=self.aggregation)
             codes = np.where(codes == NODATA, found, codes)
             if unknown:
@@ -125,6 +130,9 @@ class ICGCLandCover(PixelExactDataset):
                 stacklevel=2,
             )
         self.unknown_count += count
+
+    def _filepath_to_timestamp(self, filepath: PathLike) -> tuple[datetime, datetime]:
+        return (self.mint, self.maxt) if self.timeless else super()._filepath_to_timestamp(filepath)
 
     def _is_parent(self, path: str) -> bool:
         """Whether a raster holds the 41 MCSC values: its name tells, otherwise a sample of its values."""
@@ -150,8 +158,7 @@ class ICGCLandCover(PixelExactDataset):
             show_titles: Write a title above each panel.
             suptitle: Title of the figure.
         """
-        maps = {k: sample[k].squeeze() for k in ('mask', 'prediction') if k in sample}
-        return panels({}, maps, legend=self.legend, show_titles=show_titles, suptitle=suptitle)
+        return panels({}, maps_of(sample), legend=self.legend, show_titles=show_titles, suptitle=suptitle)
 
 
 def sample_values(path: PathLike, *, windows: int = 64, size: int = 256) -> NDArray[np.int64]:
@@ -174,4 +181,5 @@ def sample_values(path: PathLike, *, windows: int = 64, size: int = 256) -> NDAr
         for r in np.unique(rows)
         for c in np.unique(cols)
     ]
-    return np.unique(np.concatenate(found)).astype(np.int64)
+    values = np.unique(np.concatenate(found))
+    return values[np.isfinite(values)].astype(np.int64)

@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 from ..legend import LEGEND, Legend
 
 
+def maps_of(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """Mask and prediction of a sample, as far as it holds them, in shape ``(H, W)``."""
+    return {key: sample[key].reshape(sample[key].shape[-2:]) for key in ('mask', 'prediction') if key in sample}
+
+
 def panels(
     pictures: Mapping[str, NDArray[Any]],
     class_maps: Mapping[str, Any],
@@ -39,7 +44,7 @@ def panels(
             axis.set_title(title)
     present = sorted({int(code) for codes in maps.values() for code in np.unique(codes)})
     if present:
-        key = [Patch(color=np.array(legend[c].colour) / 255, label=legend[c].name) for c in present]
+        key = [Patch(color='#' + bytes(legend[c].colour).hex(), label=legend[c].name) for c in present]
         figure.legend(handles=key, loc='outside lower center', ncols=4, fontsize='x-small', frameon=False)
     if suptitle is not None:
         figure.suptitle(suptitle)

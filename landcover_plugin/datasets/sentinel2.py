@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from ..grid import PixelGrid
 from ..rasters.opening import open_raster
 from ..rasters.reading import read_onto
 from .base import PathLike, PixelExactDataset, gdal_paths
-from .plotting import panels
+from .plotting import maps_of, panels
 
 Seasons = Literal['separate', 'stack']
 
@@ -82,15 +82,15 @@ class CataloniaSentinel2(PixelExactDataset):
             reflectance_offset: ``BOA_ADD_OFFSET`` of the product: 0 before processing baseline 04.00, -1000
                 from it on (Sentinel-2 Products Specification Document, January 2022).
             nodata: Digital number of unmeasured pixels (default: as the file declares, else 0). A pixel is
-                unmeasured where all chosen bands have it, or any is NaN.
+                unmeasured where all chosen bands have it, or any is NaN or infinite.
 
         Raises:
             LandcoverError: If files, bands or parameters do not fit, see :class:`PixelExactDataset`.
         """
         if seasons not in ('separate', 'stack'):
             raise LandcoverError(f"seasons must be 'separate' or 'stack', got {seasons!r}")
-        if reflectance_scale <= 0:
-            raise LandcoverError(f'reflectance_scale must be > 0, got {reflectance_scale}')
+        if not 0 < reflectance_scale < np.inf:
+            raise LandcoverError(f'reflectance_scale must be a number > 0, got {reflectance_scale}')
         self.seasons, self.nodata_value = seasons, nodata
         self.reflectance_scale, self.reflectance_offset = reflectance_scale, reflectance_offset
         self._band_order = tuple(map(band_name, band_order)) if band_order else None
@@ -110,15 +110,33 @@ class CataloniaSentinel2(PixelExactDataset):
         rows, x, y = self._select(index)
         grid = self._target(x, y)
         if self.seasons == 'stack':
-            parts = [self._mosaic(paths, grid) for paths in self._by_date(range(len(self._paths))).values()]
-            image = np.concatenate([p[0] for p in parts])
-            valid = np.logical_and.reduce([p[1] for p in parts])
-            image *= valid
+            image, valid = self.read(grid, self.looks[0])
         else:
             ordered = [p for paths in self._by_date(rows).values() for p in paths]
             image, valid = self._mosaic(ordered, grid)
         sample = self._place(grid) | {'image': torch.from_numpy(image), 'valid': torch.from_numpy(valid)}
         return self.transforms(sample) if self.transforms else sample
+
+    @property
+    def looks(self) -> list[slice]:
+        """Time slices of the different looks at the ground: one a month, or one in all when they are stacked."""
+        if self.seasons == 'stack':
+            return [slice(None)]
+        return [slice(t.left, t.right) for t in sorted(set(self.index.index))]
+
+    def read(self, grid: PixelGrid, look: slice) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Reflectance ``(C, H, W)`` and validity ``(H, W)`` of one look on the pixels of a grid.
+
+        Args:
+            grid: Where; may reach beyond the mosaics, which is not valid there.
+            look: One of :attr:`looks`.
+        """
+        by_date = self._by_date(range(len(self.index)))
+        if self.seasons == 'separate':
+            return self._mosaic(by_date[look.start], grid)
+        parts = [self._mosaic(paths, grid) for paths in by_date.values()]
+        valid = np.logical_and.reduce([p[1] for p in parts])
+        return np.concatenate([p[0] for p in parts]) * valid, valid
 
     @property
     def num_seasons(self) -> int:
@@ -137,12 +155,6 @@ class CataloniaSentinel2(PixelExactDataset):
             return list(self.bands)
         return [f'{date} {band}' for date in self.dates for band in self.bands]
 
-    def _by_date(self, rows: Iterable[int]) -> dict[Any, list[str]]:
-        groups: dict[Any, list[str]] = {}
-        for i in sorted(rows, key=lambda i: (self._intervals[i][0], i)):
-            groups.setdefault(self._intervals[i][0], []).append(self._paths[i])
-        return groups
-
     def _mosaic(self, paths: Sequence[str], grid: PixelGrid) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Reflectance and validity from several files: the first valid pixel wins."""
         image, valid = self._read(paths[0], grid)
@@ -158,8 +170,7 @@ class CataloniaSentinel2(PixelExactDataset):
         indexes, nodata = self._band_indexes(path), self._nodata_of(path)
         raw = read_onto(path, grid, indexes=indexes, resampling=Resampling.bilinear, fill=nodata)
         image = raw.astype(np.float32)
-        missing = np.isnan(image)
-        valid = ~missing.any(0) if np.isnan(nodata) else ~((raw == nodata).all(0) | missing.any(0))
+        valid = ~(raw == nodata).all(0) & np.isfinite(image).all(0)
         image += np.float32(self.reflectance_offset)
         image /= np.float32(self.reflectance_scale)
         image[:, ~valid] = 0
@@ -170,7 +181,7 @@ class CataloniaSentinel2(PixelExactDataset):
         declared = src.nodata if self.nodata_value is None else self.nodata_value
         nodata = 0.0 if declared is None else float(declared)
         kind = np.dtype(src.dtypes[0])
-        if kind.kind in 'iu' and not (np.iinfo(kind).min <= nodata <= np.iinfo(kind).max):
+        if kind.kind in 'iu' and not (np.iinfo(kind).min <= nodata <= np.iinfo(kind).max and nodata.is_integer()):
             raise LandcoverError(f'nodata {nodata} does not fit the {kind} pixels of {path}; give one that does')
         return nodata
 
@@ -192,24 +203,27 @@ class CataloniaSentinel2(PixelExactDataset):
     def _bands_of(self, path: str) -> tuple[str, ...]:
         """Names of a file's bands: its descriptions, the declared order, or the CatLC default."""
         src = open_raster(path)
-        described = tuple(band_name(d) for d in src.descriptions if d)
-        if len(described) < src.count or not any(d in CATLC_BANDS for d in described):
-            described = ()
-        if self._band_order and len(self._band_order) != src.count:
+        described = tuple(band_name(d or '') for d in src.descriptions)
+        if not any(d in CATLC_BANDS for d in described):
+            described = ('',) * src.count
+        order = self._band_order or (described if all(described) else CATLC_BANDS)
+        if len(order) != src.count and order is not CATLC_BANDS:
             raise LandcoverError(
-                f'band_order names {len(self._band_order)} bands, but {path} has {src.count}: name each band once'
+                f'band_order names {len(order)} bands, but {path} has {src.count}: name each band once'
             )
-        if self._band_order and described and described != self._band_order:
-            raise LandcoverError(
-                f'band_order {list(self._band_order)} contradicts the descriptions in {path}: '
-                f'{list(described)}; drop band_order or correct the file'
-            )
-        if not described and not self._band_order and src.count != len(CATLC_BANDS):
+        if len(order) != src.count:
             raise LandcoverError(
                 f'{path} has {src.count} bands without names; name them in order with band_order '
                 f'(the CatLC order {list(CATLC_BANDS)} is only assumed for {len(CATLC_BANDS)} bands)'
             )
-        return described or self._band_order or CATLC_BANDS
+        if any(d not in ('', name) for d, name in zip(described, order, strict=True)):
+            raise LandcoverError(
+                f'the band order {list(order)} contradicts the descriptions in {path}: {list(described)}; '
+                'drop band_order, or correct it or the file'
+            )
+        if len(set(order)) < len(order):
+            raise LandcoverError(f'{path} names a band twice: {list(order)}; name each band once with band_order')
+        return order
 
     def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
         """True colour, with mask and prediction beside it where the sample holds them.
@@ -223,8 +237,7 @@ class CataloniaSentinel2(PixelExactDataset):
             RGBBandsMissingError: If red, green and blue are not all among the bands.
         """
         rgb = {'image': true_colour(sample['image'], self.bands)}
-        classes = {k: sample[k].squeeze() for k in ('mask', 'prediction') if k in sample}
-        return panels(rgb, classes, show_titles=show_titles, suptitle=suptitle)
+        return panels(rgb, maps_of(sample), show_titles=show_titles, suptitle=suptitle)
 
 
 def true_colour(image: torch.Tensor, bands: Sequence[str]) -> NDArray[np.float32]:
@@ -250,10 +263,10 @@ def band_name(text: str) -> str:
     """The Sentinel-2 name of a band in its usual spelling, or the text as it is.
 
     Examples:
-        >>> [band_name(t) for t in ('B2', 'b08', 'B8a', 'B11 (SWIR 1)', 'elevation')]
+        >>> [band_name(t) for t in ('B2', 'b08', 'B8a_20m', 'B11 (SWIR 1)', 'elevation')]
         ['B02', 'B08', 'B8A', 'B11', 'elevation']
     """
-    match = re.match(r'\s*B0?(\d{1,2})(a?)\b', text, re.IGNORECASE)
+    match = re.match(r'\s*B0?(\d{1,2})(a?)(?![a-z\d])', text, re.IGNORECASE)
     if not match:
         return text.strip()
     number, letter = match.groups()

@@ -5,17 +5,16 @@ from typing import Any, Literal
 
 import numba
 import numpy as np
+from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
 from ..grid import PixelGrid
 from ..legend import LEGEND, NODATA, UNKNOWN
 from .opening import open_raster
-from .reading import read_onto, read_window, same_ground
+from .reading import pixels_across, read_onto, read_window, same_ground
 
 Aggregation = Literal['mode', 'nearest']
-
-_RESAMPLING = {'mode': Resampling.mode, 'nearest': Resampling.nearest}
 
 
 def read_labels(
@@ -24,7 +23,8 @@ def read_labels(
     """Labels of one raster on the pixels of a grid.
 
     Where each pixel of the grid holds a whole number of label pixels (10 x 10 of 1 m in one of 10 m), they
-    are counted exactly; overviews are never used. Otherwise GDAL warps with the resampling of that name.
+    are counted exactly. Otherwise the raster is first warped (nearest) to about as many pixels in each pixel of
+    the grid, and those are counted. Overviews are never used.
 
     Args:
         path: Label raster of any pixel size, in the CRS of the grid or another.
@@ -37,13 +37,15 @@ def read_labels(
     Returns:
         Codes of shape ``(grid.height, grid.width)``, and how many label pixels held unknown values.
     """
-    own = PixelGrid.of(open_raster(path))
+    src = open_raster(path)
+    own = PixelGrid.of(src)
     factor = _whole_factor(own, grid)
-    if not factor:
-        values = read_onto(path, grid, resampling=_RESAMPLING[aggregation], indexes=[1])[0]
-        return _translate(_as_uint8(values), table)
-    fine = PixelGrid(own.crs, own.transform, 1, 1).nearest_window(*grid.slices(grid.full))
-    values = _as_uint8(read_window(path, fine, indexes=[1])[0])
+    if factor:
+        raw = read_window(path, own.nearest_window(*grid.slices(grid.full)), indexes=[1], fill=NODATA)
+    else:
+        factor = max(round(pixels_across(own, grid)), 1) if aggregation == 'mode' else 1
+        raw = read_onto(path, _refined(grid, factor), resampling=Resampling.nearest, indexes=[1], fill=NODATA)
+    values = _as_uint8(raw[0], src.nodata)
     if factor == 1:
         return _translate(values, table)
     if aggregation == 'nearest':
@@ -57,18 +59,24 @@ def _whole_factor(own: PixelGrid, grid: PixelGrid) -> int:
     factor = round(grid.res[0] / own.res[0])
     if factor < 1 or not same_ground(own.crs, grid.crs, grid.bounds()):
         return 0
-    xres, yres = grid.res
-    fine = PixelGrid(own.crs, grid.transform @ grid.transform.scale(1 / factor), 1, 1)
-    return factor if own.aligned_with(fine) and np.isclose(xres, yres) else 0
+    return factor if own.aligned_with(_refined(grid, factor)) else 0
 
 
-def _as_uint8(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Label values as bytes; what does not fit becomes unknown, NaN becomes no data."""
+def _refined(grid: PixelGrid, factor: int) -> PixelGrid:
+    """The same ground in pixels ``factor`` times smaller."""
+    transform = grid.transform @ Affine.scale(1 / factor)
+    return PixelGrid(grid.crs, transform, grid.height * factor, grid.width * factor)
+
+
+def _as_uint8(values: NDArray[Any], nodata: float | None) -> NDArray[np.uint8]:
+    """Label values as bytes: declared nodata and NaN become 0, what is no code becomes unknown."""
+    missing = np.isnan(values) if values.dtype.kind == 'f' else np.zeros((), dtype=bool)
+    if nodata is not None and nodata != NODATA:
+        missing = missing | (values == nodata)
     if values.dtype == np.uint8:
-        return values
-    if np.issubdtype(values.dtype, np.floating):
-        values = np.nan_to_num(values, nan=NODATA)
-    return np.where((values >= 0) & (values < UNKNOWN), values, UNKNOWN).astype(np.uint8)
+        return np.where(missing, np.uint8(NODATA), values) if missing.any() else values
+    whole = (values >= 0) & (values < UNKNOWN) & (values == np.floor(values))
+    return np.where(missing, NODATA, np.where(whole, values, UNKNOWN)).astype(np.uint8)
 
 
 def _translate(values: NDArray[np.uint8], table: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:

@@ -35,6 +35,9 @@ class _Local(threading.local):
 
 _local = _Local()
 
+#: What a parent process opened before the fork: kept here, since letting go of a handle closes it.
+_inherited: list[Any] = []
+
 
 def vsi_path(path: str | os.PathLike[str]) -> str:
     """A path as GDAL reads it: ``gs://``, ``s3://`` and ``https://`` become ``/vsi…`` paths.
@@ -60,6 +63,8 @@ def open_raster(path: str | os.PathLike[str]) -> DatasetReader:
         LandcoverError: If the file cannot be opened as a raster.
     """
     if _local.pid != os.getpid():  # a new process or thread: what a parent opened is left alone, not closed
+        if _local.pid >= 0:
+            _inherited.append(_local.handles)
         _local.pid = os.getpid()
         _local.handles = OrderedDict()
         atexit.register(close_rasters)  # GDAL complains about handles that outlive the interpreter
@@ -113,11 +118,12 @@ def _first_line(error: BaseException) -> str:
 def check_whole(path: str | os.PathLike[str]) -> None:
     """Check that a local GeoTIFF is not cut off: no block may end beyond the end of the file.
 
-    Looks at the blocks of the last row of each band and at an even sample of the others, through the
-    block offsets that GDAL publishes; other formats pass.
+    Looks at the last row of blocks of the first and the last band and at an even sample of the others, through
+    the block offsets that GDAL publishes; other formats pass. A file that was cut off before its list of
+    blocks looks as if all were empty, and GDAL would read zeros.
 
     Raises:
-        LandcoverError: If the file is truncated.
+        LandcoverError: If the file is truncated or holds nothing.
     """
     src = open_raster(path)
     if src.driver != 'GTiff' or not Path(path).is_file():
@@ -125,14 +131,13 @@ def check_whole(path: str | os.PathLike[str]) -> None:
     size = Path(path).stat().st_size
     rows = -(-src.height // src.block_shapes[0][0])
     cols = -(-src.width // src.block_shapes[0][1])
-    stride = max(rows * cols // 256, 1)
-    sample = {*range(0, rows * cols, stride), *range((rows - 1) * cols, rows * cols)}
-    for band in (1, src.count):
-        for block in sample:
-            if _block_end(src, band, block // cols, block % cols) > size:
-                raise LandcoverError(
-                    f'{path} is truncated: its data should go on beyond its {size:,} bytes; fetch it again'
-                )
+    blocks = range(rows * cols)
+    sample = {*blocks[:: max(len(blocks) // 4096, 1)], *blocks[-cols:]}
+    ends = [_block_end(src, band, *divmod(block, cols)) for band in (1, src.count) for block in sample]
+    if max(ends) > size:
+        raise LandcoverError(f'{path} is truncated: its data should go on beyond its {size:,} bytes; fetch it again')
+    if not any(ends) and not any(_block_end(src, 1, *divmod(block, cols)) for block in blocks):
+        raise LandcoverError(f'{path} is truncated or empty: no block of it holds data; fetch it again or leave it out')
 
 
 def _block_end(src: Any, band: int, row: int, col: int) -> int:

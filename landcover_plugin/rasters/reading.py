@@ -1,6 +1,7 @@
 """Reading pixels: exact windows where grids agree, a named resampling where they do not."""
 
 import functools
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -8,15 +9,20 @@ from typing import Any
 import numpy as np
 import rasterio.warp
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 
+from ..errors import LandcoverError
 from ..grid import PixelGrid, PixelWindow
 from .opening import open_raster, read_failed
 
 PathLike = str | os.PathLike[str]
+
+#: What rasterio raises when GDAL fails; it leaves some errors of GDAL unwrapped.
+GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 
 
 def read_window(
@@ -45,7 +51,7 @@ def read_window(
         out = np.full((len(bands), window.height, window.width), fill, dtype=src.dtypes[0])
         if not inside.is_empty:
             out[(slice(None), *inside.slices_in(window))] = src.read(bands, window=inside.ranges)
-    except RasterioError as e:
+    except GDAL_ERRORS as e:
         raise read_failed(src.name, e) from e
     return out
 
@@ -65,16 +71,20 @@ def read_onto(
         grid: Where, in any CRS; may reach beyond the raster.
         resampling: Used only when the grids differ in CRS, pixel size or phase.
         indexes: Bands, counted from 1 (default: all).
-        fill: Value of the pixels outside.
+        fill: Value of the pixels outside; a warp leaves pixels of this value out of the resampling.
 
     Returns:
         Shape ``(bands, grid.height, grid.width)`` in the file's dtype.
+
+    Raises:
+        LandcoverError: If the file cannot be read there.
     """
     src = open_raster(path)
     own = PixelGrid.of(src)
     if same_ground(own.crs, grid.crs, grid.bounds()) and own.aligned_with(grid):
         window = own.nearest_window(*grid.slices(grid.full))
         return read_window(path, window, indexes=indexes, fill=fill)
+    scale = 1 / pixels_across(own, grid)  # left to itself, GDAL guesses it anew, and a little off, for each window
     try:
         with WarpedVRT(
             src,
@@ -83,12 +93,34 @@ def read_onto(
             height=grid.height,
             width=grid.width,
             resampling=resampling,
-            src_nodata=src.nodata,
+            src_nodata=fill,
             nodata=fill,
+            XSCALE=scale,
+            YSCALE=scale,
         ) as vrt:
             return vrt.read(list(indexes or src.indexes))
-    except RasterioError as e:
+    except GDAL_ERRORS as e:
         raise read_failed(src.name, e) from e
+
+
+def pixels_across(own: PixelGrid, grid: PixelGrid) -> float:
+    """How many pixels of ``own`` lie along one pixel in the middle of ``grid``, whatever their CRSs.
+
+    Raises:
+        LandcoverError: If no transformation leads from one CRS to the other.
+    """
+    (xmin, ymin, xmax, ymax), (xres, yres) = grid.bounds(), grid.res
+    x, y = (xmin + xmax) / 2, (ymin + ymax) / 2
+    try:
+        xs, ys = rasterio.warp.transform(grid.crs, own.crs, [x, x + xres, x], [y, y, y + yres])[:2]
+    except GDAL_ERRORS as e:
+        raise LandcoverError(
+            f'no transformation leads from {grid.crs} to {own.crs}; assign the right CRS (gdal_edit.py -a_srs) '
+            'or warp the raster (gdalwarp)'
+        ) from e
+    area = abs((xs[1] - xs[0]) * (ys[2] - ys[0]) - (xs[2] - xs[0]) * (ys[1] - ys[0]))
+    across = math.sqrt(area / math.prod(own.res))
+    return across if 0 < across < math.inf else 1.0
 
 
 def same_ground(a: CRS, b: CRS, bounds: tuple[float, float, float, float]) -> bool:
@@ -97,7 +129,10 @@ def same_ground(a: CRS, b: CRS, bounds: tuple[float, float, float, float]) -> bo
     True for one CRS under two spellings, and for EPSG:25831 and EPSG:32631, which PROJ relates by a null
     transformation (their datums, ETRS89 and WGS84, differ by less than a metre).
     """
-    return a == b or _same_numbers(a.to_wkt(), b.to_wkt(), tuple(round(v, -4) for v in bounds))
+    if a == b or a.is_geographic != b.is_geographic:
+        return bool(a == b)
+    digits = 0 if b.is_geographic else -4  # one answer serves all patches within a degree or 10 km
+    return _same_numbers(a.to_wkt(), b.to_wkt(), tuple(round(v, digits) for v in bounds))
 
 
 @functools.lru_cache(maxsize=256)
@@ -105,6 +140,6 @@ def _same_numbers(a: str, b: str, bounds: tuple[float, ...]) -> bool:
     xs, ys = list(bounds[::2]), list(bounds[1::2])
     try:
         x, y = rasterio.warp.transform(CRS.from_wkt(b), CRS.from_wkt(a), xs, ys)[:2]
-    except RasterioError:
+    except GDAL_ERRORS:
         return False
     return bool(np.allclose(x, xs, rtol=0, atol=1e-3) and np.allclose(y, ys, rtol=0, atol=1e-3))

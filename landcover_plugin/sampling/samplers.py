@@ -190,14 +190,45 @@ def _nearest_allowed(
     return int(rows[best]) + top, int(cols[best]) + left
 
 
-class CoverSampler(SpatialSampler):
+class WindowSampler(SpatialSampler):
+    """The given windows in their order, each once for every look at the ground."""
+
+    strategy: Literal['random', 'sequential'] = 'sequential'
+
+    def __init__(
+        self,
+        dataset: GeoDataset,
+        *,
+        grid: PixelGrid,
+        windows: Sequence[PixelWindow],
+        looks: Sequence[slice] | None = None,
+    ) -> None:
+        """Keep the windows.
+
+        Args:
+            dataset: Dataset to sample from.
+            grid: Image grid that the windows are counted on.
+            windows: Windows of pixels.
+            looks: Time slices; each window is given once for each of them, with it as third slice.
+        """
+        super().__init__(dataset)
+        self.grid, self.windows = grid, list(windows)
+        self.looks: list[slice | None] = [None] if looks is None else list(looks)
+        self._length = len(self.windows) * len(self.looks)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Slices of the windows, with the time slice where looks were given."""
+        for window in self.windows:
+            for look in self.looks:
+                yield _slices(self.grid, window, look)
+
+
+class CoverSampler(WindowSampler):
     """Patches that cover each pixel of a set of windows exactly once and never leave them.
 
     Each window is cut evenly into pieces of at most the patch size, so pieces at the rim are smaller rather
     than reaching out or overlapping.
     """
-
-    strategy: Literal['random', 'sequential'] = 'sequential'
 
     def __init__(
         self,
@@ -215,22 +246,14 @@ class CoverSampler(SpatialSampler):
             grid: Image grid that the windows are counted on.
             windows: Disjoint windows, see :meth:`Split.windows <landcover_plugin.sampling.blocks.Split.windows>`.
             patch_size: Largest edge of a patch in pixels.
-            looks: Time slices; each patch is given once for each of them.
+            looks: Time slices, as for :class:`WindowSampler`.
         """
-        super().__init__(dataset)
-        self.grid = grid
-        self.looks: list[slice | None] = [None] if looks is None else list(looks)
-        self.windows = [piece for window in windows for piece in _cut(window, patch_size)]
-        self._length = len(self.windows) * len(self.looks)
-
-    def __iter__(self) -> Iterator[Any]:
-        """Slices of the patches, with the time slice where looks were given."""
-        for window in self.windows:
-            for look in self.looks:
-                yield _slices(self.grid, window, look)
+        pieces = [piece for window in windows for piece in cut_window(window, patch_size)]
+        super().__init__(dataset, grid=grid, windows=pieces, looks=looks)
 
 
-def _cut(window: PixelWindow, size: int) -> Iterator[PixelWindow]:
+def cut_window(window: PixelWindow, size: int) -> Iterator[PixelWindow]:
+    """An even division of a window into pieces of at most ``size`` x ``size`` pixels."""
     for row, height in _pieces(window.row, window.height, size):
         for col, width in _pieces(window.col, window.width, size):
             yield PixelWindow(row, col, height, width)

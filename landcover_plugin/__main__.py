@@ -1,0 +1,7 @@
+"""``python -m landcover_plugin`` is ``landcover``."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

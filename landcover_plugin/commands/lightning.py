@@ -1,0 +1,198 @@
+"""fit, validate, test and predict: LightningCLI with our task, data and outputs."""
+
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+from ..errors import LandcoverError
+from ..evaluation.callbacks import ReportWriter, TensorBoardPictures
+from ..mapping.writer import MapWriter
+from ..training.datamodule import CataloniaDataModule
+from ..training.task import LandCoverSegmentation, read_checkpoint
+
+log = logging.getLogger(__name__)
+
+#: Words that Lightning takes for --ckpt_path beside a file.
+_CKPT_WORDS = ('best', 'last', 'hpc')
+
+#: Settings of the data that belong to one run of predict, not to the checkpoint.
+_NOT_FROM_CHECKPOINT = ('bbox', 'bbox_wgs84', 'overlap', 'num_workers', 'cache', '_instantiator')
+
+_DESCRIPTIONS = {
+    'fit': 'Train a network. Example: landcover fit --config configs/unet.yaml --data.root DIR',
+    'validate': 'Score a checkpoint on the validation ground. Example: landcover validate --ckpt_path best.ckpt',
+    'test': 'Score a checkpoint on the test ground and write a report. '
+    'Example: landcover test --ckpt_path best.ckpt --output.path report',
+    'predict': 'Map a bounding box with a checkpoint, which brings all settings of its training. '
+    "Example: landcover predict --ckpt_path best.ckpt --data.root DIR --data.bbox '[400000, 4590000, 420000, 4600000]' "
+    '--output.path map.tif',
+}
+
+
+class _Parser(LightningArgumentParser):
+    """A parser that raises its errors, so that they become one sentence and exit code 1."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
+        """Raise the message without jsonargparse's frame around it."""
+        text = ' '.join(str(message).split())
+        raise LandcoverError(f'{text} (see landcover COMMAND --help)') from ex
+
+
+class _RunRecord(SaveConfigCallback):
+    """Keeps what a training run was: its YAML and its blocks, in the run's folder."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the blocks beside the YAML."""
+        if trainer.log_dir is not None and isinstance(trainer.datamodule, CataloniaDataModule):
+            path = Path(trainer.log_dir) / 'blocks.gpkg'
+            trainer.datamodule.write_blocks(path)
+            log.info('blocks of ground: %s', path)
+
+
+class LandcoverCLI(LightningCLI):
+    """LightningCLI for one command: class defaults < checkpoint < YAML < command line.
+
+    Args:
+        command: fit, validate, test or predict.
+        args: The arguments behind it.
+    """
+
+    def __init__(self, command: str, args: list[str]) -> None:
+        self.command = command
+        super().__init__(
+            LandCoverSegmentation,
+            CataloniaDataModule,
+            save_config_callback=_RunRecord if command == 'fit' else None,
+            save_config_kwargs={'overwrite': True},
+            trainer_defaults={
+                'default_root_dir': 'runs',
+                'max_epochs': 100,
+                'log_every_n_steps': 10,
+                'callbacks': [TensorBoardPictures()] if command == 'fit' else [],
+                **({} if command == 'fit' else {'logger': False}),
+            },
+            seed_everything_default=0,
+            parser_class=_Parser,
+            parser_kwargs={'prog': 'landcover', 'description': 'Land cover from Sentinel-2 mosaics.'},
+            args=[command, *args],
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Only the command that is run: the parsers of the others would cost a second each."""
+        return {self.command: super().subcommands()[self.command]}
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        kwargs['description'] = _DESCRIPTIONS[subcommand]
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        defaults = {'weights_only': True, 'return_predictions': False}
+        parser.set_defaults({k: v for k, v in defaults.items() if k in self._subcommand_method_arguments[subcommand]})
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The outputs of the command, and what the data tell the task."""
+        parser.link_arguments(
+            'data', 'model.in_channels', compute_fn=lambda data: data.in_channels, apply_on='instantiate'
+        )
+        if self.command == 'fit':
+            parser.add_lightning_class_args(ModelCheckpoint, 'checkpoint')
+            parser.add_lightning_class_args(EarlyStopping, 'early_stopping')
+            parser.set_defaults(
+                {
+                    'checkpoint.monitor': 'val_mIoU',
+                    'checkpoint.mode': 'max',
+                    'checkpoint.filename': 'best',
+                    'checkpoint.save_last': True,
+                    'early_stopping.monitor': 'val_loss',
+                    'early_stopping.patience': 10,
+                }
+            )
+        elif self.command == 'test':
+            parser.add_lightning_class_args(ReportWriter, 'output')
+        elif self.command == 'predict':
+            parser.add_lightning_class_args(MapWriter, 'output')
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Take the settings of the checkpoint as defaults, then parse."""
+        path = _checkpoint_path(args)
+        if path is not None and not (self.command == 'fit' and path in _CKPT_WORDS):
+            checkpoint = read_checkpoint(path)
+            own = self._subcommand_parsers[self.command]
+            own.set_defaults({'model.weights': False})
+            if self.command != 'fit':
+                own.set_defaults(_settings(checkpoint))
+        elif path is None and self.command != 'fit' and not {'-h', '--help'} & set(args):
+            raise LandcoverError(f'{self.command} needs --ckpt_path, the checkpoint that landcover fit wrote')
+        super().parse_arguments(parser, args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: :meth:`parse_arguments` took the checkpoint's settings, below those of YAML and command line."""
+
+    def after_fit(self) -> None:
+        """Say where the result is."""
+        callback = self.trainer.checkpoint_callback
+        if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
+            score = callback.best_model_score
+            log.info('best checkpoint (%s %.3f): %s', callback.monitor, score, callback.best_model_path)
+
+
+def _checkpoint_path(args: list[str]) -> str | None:
+    """The checkpoint that the arguments or the YAML files among them name."""
+    found = None
+    pairs = [(a.split('=', 1) if '=' in a else [a, b]) for a, b in zip(args, [*args[1:], ''], strict=True)]
+    for name, value in pairs:
+        if name == '--ckpt_path':
+            return value
+        if name in ('-c', '--config') and Path(value).is_file():
+            content = yaml.safe_load(Path(value).read_text())
+            found = content.get('ckpt_path') if isinstance(content, Mapping) else None
+    return found
+
+
+def _settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """The task's and data module's settings in a checkpoint, as names of the command line.
+
+    Raises:
+        LandcoverError: If it is a checkpoint of something else.
+    """
+    model = checkpoint.get('hyper_parameters', {})
+    data = checkpoint.get('datamodule_hyper_parameters', {})
+    if not model or not data or 'root' not in data:
+        raise LandcoverError('the checkpoint was not written by landcover fit: it lacks the settings of task and data')
+    names = {f'data.{k}': v for k, v in data.items() if k not in _NOT_FROM_CHECKPOINT}
+    skip = ('in_channels', '_instantiator', '_class_path')
+    return names | {f'model.{k}': v for k, v in model.items() if k not in skip}
+
+
+def _quieten() -> None:
+    """Drop advertisements and warnings that the user can do nothing about."""
+    rank_zero = logging.getLogger('lightning.pytorch.utilities.rank_zero')
+    rank_zero.addFilter(lambda record: 'Tip:' not in record.getMessage())
+    for text in (
+        '.*does not have many workers.*',
+        '.*LeafSpec.*',
+        '.*Checkpoint directory .* exists.*',
+        '.*litmodels.*',
+    ):
+        warnings.filterwarnings('ignore', message=f'.*{text}.*')
+
+
+def main(command: str, argv: list[str]) -> int:
+    """Run ``landcover fit``, ``validate``, ``test`` or ``predict``.
+
+    Args:
+        command: Which of them.
+        argv: Arguments behind it.
+
+    Raises:
+        LandcoverError: If input or settings do not fit.
+    """
+    _quieten()
+    LandcoverCLI(command, argv)
+    return 0

@@ -1,0 +1,497 @@
+"""The data of one experiment: rasters, split, patches and what happens to a batch on the device."""
+
+import logging
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from torchgeo.datamodules import GeoDataModule
+from torchgeo.datasets import GeoDataset, IntersectionDataset
+from torchgeo.datasets.utils import Sample
+
+from ..datasets.icgc import ICGCLandCover, SourceLegend, sample_values
+from ..datasets.sentinel2 import CataloniaSentinel2, Seasons, true_colour
+from ..errors import LandcoverError
+from ..grid import PixelWindow, tile_starts
+from ..legend import LEGEND, NODATA
+from ..rasters.labels import Aggregation
+from ..sampling.blocks import Split, SplitName, block_split, fold_split, polygon_split, write_split
+from ..sampling.inventory import Inventory, cached_inventory, cell_size, fingerprint
+from ..sampling.samplers import BalancedPatchSampler, CoverSampler, RankSampler, WindowSampler
+from ..sampling.statistics import cached_statistics
+from .augmentation import Batch, BatchTransform, geometry_augmentations, light_augmentations
+
+log = logging.getLogger(__name__)
+
+#: Folder beside the rasters in which inventories, statistics and blocks are kept.
+CACHE_FOLDER = '.landcover'
+
+
+class CataloniaDataModule(GeoDataModule):
+    """Sentinel-2 mosaics and ICGC labels, split by blocks of ground.
+
+    Batches on the device hold ``image`` ``(B, C, H, W)``, normalised and 0 where not measured, ``valid``
+    ``(B, H, W)`` and, except in prediction, ``mask`` ``(B, H, W)`` with codes 0-12.
+    """
+
+    def __init__(
+        self,
+        root: str = 'data',
+        bands: list[str] | None = None,
+        band_order: list[str] | None = None,
+        seasons: Seasons = 'separate',
+        reflectance_scale: float = 10_000,
+        reflectance_offset: float = 0,
+        nodata: float | None = None,
+        source_legend: SourceLegend = 'auto',
+        aggregation: Aggregation = 'mode',
+        unknown_labels: Literal['error', 'ignore'] = 'error',
+        patch_size: int = 256,
+        patch_sizes: list[int] | None = None,
+        batch_size: int = 8,
+        length: int | None = None,
+        num_workers: int | None = None,
+        ratios: list[float] = [0.8, 0.1, 0.1],  # noqa: B006 - jsonargparse shows the default in --help
+        block_size: int | None = None,
+        split_seed: int = 0,
+        folds: int | None = None,
+        fold: int = 0,
+        blocks: str | None = None,
+        balance: float = 0.5,
+        min_labelled: float = 0.05,
+        min_valid: float = 0.05,
+        max_water: float = 0.99,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+        augment: bool = True,
+        crop: int | None = None,
+        brightness: float = 0.1,
+        contrast: float = 0.1,
+        noise: float = 0.05,
+        band_dropout: float = 0.05,
+        bbox: list[float] | None = None,
+        bbox_wgs84: list[float] | None = None,
+        overlap: int | None = None,
+        cache: str | None = None,
+    ) -> None:
+        """Keep the settings; rasters are opened in ``setup``.
+
+        Args:
+            root: Folder that holds CatLC-named rasters (S2_*_YYYYMM_*.tif, LC_YYYY_*.tif) anywhere below.
+            bands: Bands by name, in the order wanted (default: all of the files).
+            band_order: Names of the bands in the files, where the files do not describe them.
+            seasons: separate: each month is a look of its own at the ground; stack: months are concatenated
+                along the channels.
+            reflectance_scale: Reflectance is (DN + reflectance_offset) / reflectance_scale.
+            reflectance_offset: BOA_ADD_OFFSET of the product: -1000 from processing baseline 04.00 (January 2022) on.
+            nodata: Digital number of unmeasured pixels (default: as the file declares, else 0).
+            source_legend: Values of the labels: the 12 codes, the 41 MCSC values, or auto.
+            aggregation: How 1 m labels become a pixel of the image: mode (majority) or nearest.
+            unknown_labels: What to do with label values outside the legend: error, or ignore (treat as no data).
+            patch_size: Edge of patches in pixels.
+            patch_sizes: Several edges, one of which is drawn for each training batch (multi-scale training).
+            batch_size: Patches in a batch.
+            length: Training patches in an epoch (default: as many as the training ground holds side by side,
+                times the looks).
+            num_workers: Processes that read patches (default: half the processors, at most 4).
+            ratios: Shares of training, validation and test ground.
+            block_size: Edge of the blocks of ground in pixels (default: two to eight patches, by the area).
+            split_seed: Seed of the assignment of blocks.
+            folds: Number of folds for cross-validation, in place of ratios.
+            fold: Which fold is the test, from 0.
+            blocks: Vector file with a split column (train, val, test), in place of drawn blocks.
+            balance: 0 draws each labelled pixel alike, 1 each class alike.
+            min_labelled: Least share of labelled pixels in a training patch.
+            min_valid: Least share of measured pixels in a training patch.
+            max_water: Largest share of water among the labelled pixels of a training patch.
+            mean: Mean reflectance of each channel (default: computed over training ground, kept in the checkpoint).
+            std: Standard deviation of each channel (default: likewise).
+            augment: Flip, turn and change the light of training patches.
+            crop: Random crop of training patches to this edge in pixels.
+            brightness: Largest shift of a group of bands, in standard deviations.
+            contrast: Largest relative change of a group of bands.
+            noise: Standard deviation of noise, in standard deviations of the band.
+            band_dropout: Probability of hiding one band of a training patch.
+            bbox: Area to map, [xmin, ymin, xmax, ymax] in units of the mosaics' CRS (default: all of the mosaics).
+            bbox_wgs84: Area to map, [west, south, east, north] in degrees.
+            overlap: Pixels that neighbouring windows share in prediction (default: a quarter of patch_size).
+            cache: Folder for inventories, statistics and blocks (default: .landcover below root).
+        """
+        workers = min((os.cpu_count() or 1) // 2, 4) if num_workers is None else num_workers
+        super().__init__(CataloniaSentinel2, batch_size, patch_size, length, workers, paths=root)
+        self.save_hyperparameters()
+        self.settings: Any = self.hparams
+        self._check_settings()
+        self.sizes = list(patch_sizes or [patch_size])
+        self.cache = Path(cache or Path(root) / CACHE_FOLDER)
+        self.images: CataloniaSentinel2 | None = None
+        self.labels: ICGCLandCover | None = None
+        self.area: PixelWindow | None = None
+        self._inventory: Inventory | None = None
+        self._split: Split | None = None
+        self._class_counts: NDArray[np.int64] | None = None
+        self._norm: tuple[list[float], list[float]] | None = (list(mean), list(std)) if mean and std else None
+        self._transforms: dict[str, BatchTransform] = {}
+
+    def _check_settings(self) -> None:
+        s = self.settings
+        for name in ('patch_size', 'batch_size', 'length', 'block_size', 'crop'):
+            if s[name] is not None and s[name] < 1:
+                raise LandcoverError(f'{name} must be at least 1, got {s[name]}')
+        if (s.mean is None) != (s.std is None):
+            raise LandcoverError('mean and std go together: give both or neither')
+        if s.bbox is not None and s.bbox_wgs84 is not None:
+            raise LandcoverError('give the area either as bbox or as bbox_wgs84, not both')
+
+    # Rasters
+
+    def open_images(self) -> CataloniaSentinel2:
+        """The mosaics, opened once."""
+        if self.images is None:
+            s = self.settings
+            self.images = CataloniaSentinel2(
+                s.root,
+                bands=s.bands,
+                band_order=s.band_order,
+                seasons=s.seasons,
+                reflectance_scale=s.reflectance_scale,
+                reflectance_offset=s.reflectance_offset,
+                nodata=s.nodata,
+            )
+        return self.images
+
+    def open_labels(self) -> ICGCLandCover:
+        """The labels on the grid of the mosaics, opened once."""
+        if self.labels is None:
+            s, images = self.settings, self.open_images()
+            self.labels = ICGCLandCover(s.root, source_legend=s.source_legend, aggregation=s.aggregation, timeless=True)
+            self.labels.crs, self.labels.res = images.crs, images.res
+        return self.labels
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of ``image``; the command line hands this to the task."""
+        return len(self.open_images().channels)
+
+    @property
+    def legend(self) -> Any:
+        """Names and colours of the classes, in the colours of the label raster where it has some."""
+        return LEGEND if self.labels is None else self.labels.legend
+
+    # Split, counts and statistics: from the checkpoint where one was loaded, else computed and cached
+
+    def inventory(self) -> Inventory:
+        """What the ground holds, scanned once and cached."""
+        if self._inventory is None:
+            images, labels = self.open_images(), self.open_labels()
+            self._inventory = cached_inventory(images, labels, cell_size(self.sizes), self.cache)
+            if self._inventory.unknown and self.settings.unknown_labels == 'error':
+                raise LandcoverError(_unknown_sentence(labels, self._inventory.unknown))
+        return self._inventory
+
+    @property
+    def split(self) -> Split:
+        """Which ground trains, validates and tests."""
+        if self._split is None:
+            s, inventory, largest = self.settings, self.inventory(), max(self.sizes)
+            drawn = {'patch_size': largest, 'block_size': s.block_size, 'seed': s.split_seed}
+            if s.blocks:
+                self._split = polygon_split(inventory, s.blocks, patch_size=largest)
+            elif s.folds:
+                self._split = fold_split(inventory, folds=s.folds, fold=s.fold, **drawn)
+            else:
+                self._split = block_split(inventory, ratios=s.ratios, **drawn)
+        return self._split
+
+    def _split_key(self) -> str:
+        names = ('ratios', 'block_size', 'split_seed', 'folds', 'fold', 'blocks')
+        return repr([self.settings[n] for n in names] + [max(self.sizes)])
+
+    def class_counts(self) -> NDArray[np.int64]:
+        """Training pixels of each code, shape ``(num_classes,)``."""
+        if self._class_counts is None:
+            self._class_counts = self.inventory().class_counts(self.split.region('train'))
+        return self._class_counts
+
+    def normalisation(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel, in reflectance.
+
+        Raises:
+            LandcoverError: If given ones do not match the channels.
+        """
+        images = self.open_images()
+        if self._norm is None:
+            key = fingerprint(images, self.open_labels())
+            self._norm = cached_statistics(images, self.split.windows('train'), key, self.cache)
+        if not len(self._norm[0]) == len(self._norm[1]) == len(images.channels):
+            raise LandcoverError(
+                f'mean and std need one number for each of the {len(images.channels)} channels '
+                f'{images.channels}, got {len(self._norm[0])} and {len(self._norm[1])}'
+            )
+        return self._norm
+
+    def write_blocks(self, path: str | os.PathLike[str]) -> None:
+        """Write the split as a GeoPackage that any GIS opens and ``blocks`` reads back."""
+        write_split(path, self.split, self.inventory())
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs for testing and mapping without the training data's statistics."""
+        if self._norm is None:
+            return {}
+        state: dict[str, Any] = {'mean': list(self._norm[0]), 'std': list(self._norm[1])}
+        state |= {'channels': self.open_images().channels, 'dates': self.open_images().dates}
+        if self._split is not None:
+            grid = self._split.grid
+            state['split'] = {
+                'key': self._split_key(),
+                'crs': grid.crs.to_wkt(),
+                'transform': list(grid.transform)[:6],
+                'shape': [grid.height, grid.width],
+                'cell': self._split.cell,
+                'cells': torch.from_numpy(self._split.cells.copy()),
+                'blocks': torch.from_numpy(self._split.blocks.copy()),
+            }
+        if self._class_counts is not None:
+            state['class_counts'] = self._class_counts.tolist()
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take statistics and split from a checkpoint; settings given by hand win over statistics."""
+        if self.settings.mean is None and 'mean' in state_dict:
+            self._norm = (state_dict['mean'], state_dict['std'])
+        saved = state_dict.get('split')
+        if not saved:
+            return
+        grid = self.open_images().grid
+        same_ground = (
+            np.allclose(list(grid.transform)[:6], saved['transform'])
+            and [grid.height, grid.width] == list(saved['shape'])
+            and grid.crs == CRS.from_wkt(saved['crs'])
+        )
+        if same_ground and saved['key'] == self._split_key():
+            self._split = Split(grid, saved['cell'], saved['cells'].numpy(), saved['blocks'].numpy())
+        else:
+            log.warning(
+                'the checkpoint was trained on other ground or another split; blocks are drawn anew, so that test '
+                'ground may hold ground that this model was trained on'
+            )
+        self._transforms.clear()
+
+    # Lightning
+
+    def prepare_data(self) -> None:
+        """Scan the rasters once, on one process, so that the others find the cache."""
+        if self.trainer is not None and self.trainer.state.fn == 'fit':
+            self.inventory()
+            self.normalisation()
+
+    def setup(self, stage: str) -> None:
+        """Open the rasters that a stage needs.
+
+        Raises:
+            LandcoverError: If they are missing, damaged or do not fit each other.
+        """
+        images = self.open_images()
+        if stage == 'predict':
+            self.area = self._predict_area()
+            self.predict_dataset = images
+            return
+        labels = self.open_labels()
+        self._check_years(images, labels)
+        try:
+            dataset = IntersectionDataset(images, labels, spatial_only=True)
+        except RuntimeError as e:
+            raise LandcoverError(
+                f'the labels {labels.files} do not overlap the mosaics {images.files}; name the folder that holds '
+                'images and labels of the same ground'
+            ) from e
+        self.train_dataset = self.val_dataset = self.test_dataset = dataset
+        if stage == 'fit':
+            log.info('split in px: %s', self._describe_split())
+
+    def _describe_split(self) -> str:
+        inventory, split = self.inventory(), self.split
+        names: tuple[SplitName, ...] = ('train', 'val', 'test')
+        pixels = {n: int(inventory.labelled[split.region(n)].sum()) for n in names}
+        return ', '.join(f'{n} {v:,}' for n, v in pixels.items())
+
+    def _check_years(self, images: CataloniaSentinel2, labels: ICGCLandCover) -> None:
+        years = {f[:4] for f in images.dates}
+        named = {y for f in labels.files if (y := _year(f))}
+        if named and not named & years:
+            log.warning('labels of %s are used with images of %s', ', '.join(sorted(named)), ', '.join(sorted(years)))
+
+    def _predict_area(self) -> PixelWindow:
+        """The window to map: the bbox grown to whole pixels, as far as the mosaics reach."""
+        grid, s = self.open_images().grid, self.settings
+        if s.bbox is None and s.bbox_wgs84 is None:
+            return grid.full
+        wanted = grid.window(grid.bbox_from_wgs84(s.bbox_wgs84) if s.bbox is None else s.bbox)
+        area = wanted.intersection(grid.full)
+        if area.is_empty:
+            raise LandcoverError(
+                f'the bbox {s.bbox or s.bbox_wgs84} lies outside the mosaics, which cover '
+                f'{[float(v) for v in grid.bounds()]} in {grid.crs}'
+            )
+        if area != wanted:
+            log.warning('the bbox reaches beyond the mosaics; the map covers %s', grid.bounds(area))
+        return area
+
+    def windows_to_predict(self) -> list[PixelWindow]:
+        """Overlapping windows that cover the area to map, row by row."""
+        grid, area, size = self.open_images().grid, self.area or self._predict_area(), self.settings.patch_size
+        overlap = self.overlap
+        rows = tile_starts(area.row, area.row_stop, size=size, overlap=overlap, limit=grid.height)
+        cols = tile_starts(area.col, area.col_stop, size=size, overlap=overlap, limit=grid.width)
+        return [PixelWindow(r, c, size, size) for r in rows for c in cols]
+
+    @property
+    def overlap(self) -> int:
+        """Pixels that neighbouring windows share in prediction."""
+        return self.settings.patch_size // 4 if self.settings.overlap is None else self.settings.overlap
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Random patches of training ground; another draw each epoch."""
+        s, world = self.settings, self._world()
+        self.train_sampler = BalancedPatchSampler(
+            self._dataset(),
+            inventory=self.inventory(),
+            patch_sizes=self.sizes,
+            region=self.split.region('train'),
+            looks=self.open_images().looks,
+            length=s.length,
+            seed=torch.initial_seed() % 2**32,
+            balance=s.balance,
+            min_labelled=s.min_labelled,
+            min_valid=s.min_valid,
+            max_water=s.max_water,
+            group=s.batch_size * world,
+        )  # type: ignore[assignment]
+        return self._loader(self._dataset(), self.train_sampler, training=True)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Validation ground, each pixel once."""
+        return self._cover('val')
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """Test ground, each pixel once."""
+        return self._cover('test')
+
+    def predict_dataloader(self) -> DataLoader[Sample]:
+        """Overlapping windows of the area to map, each look after the other."""
+        images = self.open_images()
+        sampler = WindowSampler(images, grid=images.grid, windows=self.windows_to_predict(), looks=images.looks)
+        return self._loader(images, sampler, training=False)
+
+    def _cover(self, name: SplitName) -> DataLoader[Sample]:
+        images, windows = self.open_images(), self.split.windows(name)
+        if not windows:
+            raise LandcoverError(f'the split holds no {name} ground; give {name} a share of the ratios or polygons')
+        sampler = CoverSampler(
+            self._dataset(), grid=images.grid, windows=windows, patch_size=self.settings.patch_size, looks=images.looks
+        )
+        return self._loader(self._dataset(), sampler, training=False)
+
+    def _dataset(self) -> GeoDataset:
+        if not isinstance(self.train_dataset, GeoDataset):
+            self.setup('validate')
+        return self.train_dataset  # type: ignore[return-value]
+
+    def _world(self) -> int:
+        return self.trainer.world_size if self.trainer is not None else 1
+
+    def _loader(self, dataset: GeoDataset, sampler: Any, *, training: bool) -> DataLoader[Sample]:
+        if self._world() > 1 and self.trainer is not None:
+            sampler = RankSampler(sampler, rank=self.trainer.global_rank, world=self._world(), even=training)
+        return DataLoader(
+            dataset,
+            batch_size=self.settings.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=pad_and_stack,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+            generator=torch.Generator().manual_seed(0),  # worker seeds do not use up the global generator
+        )
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Normalise the batch on its device; augment it in training."""
+        if self.trainer is None:
+            return batch
+        training = self.trainer.training and self.settings.augment
+        return self._transform('train' if training else 'eval').to(batch['image'].device)(batch)
+
+    def _transform(self, kind: str) -> BatchTransform:
+        if kind not in self._transforms:
+            mean, std = (torch.tensor(v, dtype=torch.float32) for v in self.normalisation())
+            s = self.settings
+            strengths = {n: s[n] for n in ('brightness', 'contrast', 'noise', 'band_dropout')}
+            steps: dict[str, Any] = {}
+            if kind == 'train':
+                light = light_augmentations(self.open_images().channels, **strengths)
+                steps = {'geometry': geometry_augmentations(s.crop), 'light': light}
+            self._transforms[kind] = BatchTransform(mean, std, **steps)
+        return self._transforms[kind]
+
+    def to_rgb(self, image: Tensor) -> NDArray[np.float32]:
+        """A normalised image ``(C, H, W)`` as a true-colour picture ``(H, W, 3)`` in [0, 1].
+
+        Without red, green and blue among the bands, the first three channels stand for them.
+        """
+        mean, std = (torch.tensor(v)[:, None, None] for v in self.normalisation())
+        reflectance = image.detach().cpu().float() * std + mean
+        bands = self.open_images().bands
+        if set(CataloniaSentinel2.rgb_bands) <= set(bands):
+            return true_colour(reflectance, bands)
+        first = reflectance[[0, min(1, len(reflectance) - 1), min(2, len(reflectance) - 1)]]
+        return np.moveaxis((first / 0.3).clamp(0, 1).numpy(), 0, -1)
+
+
+def pad_and_stack(samples: Sequence[Sample]) -> Batch:
+    """Stack samples into a batch; smaller ones are padded right and below to the largest.
+
+    Images are padded by repeating their border, masks with no data, validity with False.
+
+    Args:
+        samples: Dictionaries with ``image`` ``(C, H, W)``, ``valid`` ``(H, W)`` and maybe ``mask`` ``(H, W)``.
+    """
+    height = max(s['image'].shape[-2] for s in samples)
+    width = max(s['image'].shape[-1] for s in samples)
+    batch: Batch = {}
+    for key in ('image', 'valid', 'mask'):
+        if key in samples[0]:
+            batch[key] = torch.stack([_pad(s[key], height, width) for s in samples])
+    return batch
+
+
+def _pad(values: Tensor, height: int, width: int) -> Tensor:
+    below, right = height - values.shape[-2], width - values.shape[-1]
+    if not below and not right:
+        return values
+    if values.ndim == 3:
+        return F.pad(values[None], (0, right, 0, below), mode='replicate')[0]
+    return F.pad(values, (0, right, 0, below), value=NODATA)
+
+
+def _unknown_sentence(labels: ICGCLandCover, count: int) -> str:
+    known = set(LEGEND.codes) | {NODATA}
+    values = sorted({int(v) for f in labels.files for v in sample_values(f)} - known)
+    named = f' ({", ".join(map(str, values[:5]))})' if values else ''
+    return (
+        f'{", ".join(labels.files)}: {count:,} label pixels hold values outside the legend{named}; correct the raster, '
+        'name its legend with --data.source_legend, or treat them as no data with --data.unknown_labels ignore'
+    )
+
+
+def _year(path: str) -> str | None:
+    match = re.match(ICGCLandCover.filename_regex, Path(path).name)
+    return match.group('date') if match else None

@@ -1,0 +1,274 @@
+"""The task: a network, its loss and its scores, as a subclass of TorchGeo's semantic segmentation."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim import Adam, AdamW
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torchgeo.datasets.utils import Sample
+from torchgeo.tasks import SemanticSegmentation
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from ..errors import LandcoverError
+from ..legend import LEGEND, NODATA
+from ..models import BUILDERS, ModelName
+from ..models.outputs import class_probabilities, predicted_codes
+from .losses import ClassWeighting, MaskedCrossEntropy, class_weights
+from .metrics import Scores
+
+_OPTIMIZERS = {'adam': Adam, 'adamw': AdamW}
+
+
+class LandCoverSegmentation(SemanticSegmentation):
+    """Semantic segmentation with the land-cover legend.
+
+    Code, channel and class are one number; channel 0 (no data) is ignored in loss and scores and never predicted.
+    Scores come from one confusion matrix over the whole split, so they do not depend on the batches.
+    """
+
+    def __init__(
+        self,
+        model: ModelName = 'unet',
+        backbone: str = 'resnet50',
+        weights: bool | str | None = True,
+        in_channels: int = 10,
+        num_classes: int = LEGEND.num_classes,
+        loss: Literal['ce'] = 'ce',
+        class_weights: ClassWeighting | list[float] = 'none',
+        ignore_index: int = NODATA,
+        optimizer_name: Literal['adam', 'adamw'] = 'adamw',
+        lr: float = 1e-3,
+        patience: int = 3,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Build the network.
+
+        Args:
+            model: Network by name.
+            backbone: Encoder of segmentation_models_pytorch by name.
+            weights: true for ImageNet weights of the encoder (fetched once from the hub), false for random ones, or
+                the path of a checkpoint of this package whose network is the start.
+            in_channels: Channels of the image; the data module sets it on the command line.
+            num_classes: Codes of the legend.
+            loss: ce for cross-entropy over the labelled pixels.
+            class_weights: Weights of the classes in the loss: none, inverse, median (frequency) or effective (number
+                of samples), from the training ground, or a list of 12 numbers. No data always has weight 0.
+            ignore_index: Code that does not count.
+            optimizer_name: adam or adamw; --optimizer on the command line replaces it.
+            lr: Learning rate at the start.
+            patience: Epochs without a better validation loss before the learning rate is halved.
+            *args: As in torchgeo.tasks.SemanticSegmentation.
+            **kwargs: As in torchgeo.tasks.SemanticSegmentation.
+
+        Raises:
+            LandcoverError: If the network is unknown or its weights cannot be had.
+        """
+        if model not in BUILDERS:
+            raise LandcoverError(f'model must be one of {", ".join(BUILDERS)}, got {model!r}')
+        if num_classes != LEGEND.num_classes or ignore_index != NODATA:
+            raise LandcoverError(
+                f'the legend has {LEGEND.num_classes} codes of which {NODATA} is ignored; drop num_classes and '
+                f'ignore_index (got {num_classes} and {ignore_index})'
+            )
+        super().__init__(
+            model,  # type: ignore[arg-type]
+            backbone,
+            weights,
+            in_channels,
+            *args,
+            **{
+                'num_classes': num_classes,
+                'loss': loss,
+                'class_weights': class_weights,
+                'ignore_index': ignore_index,
+                'lr': lr,
+                'patience': patience,
+                **kwargs,
+            },
+        )
+        self.val_confusion = self.test_confusion = None
+
+    @classmethod
+    def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> 'LandCoverSegmentation':  # type: ignore[override]
+        """As in Lightning, without fetching the weights that training started from."""
+        return super().load_from_checkpoint(*args, **{'weights': False, **kwargs})
+
+    def configure_models(self) -> None:
+        """Build the network by name."""
+        h = self.hparams
+        self.model = BUILDERS[h['model']](
+            h['backbone'],
+            in_channels=h['in_channels'],
+            num_classes=h['num_classes'],
+            pretrained=self.weights is True,
+        )
+        if isinstance(self.weights, str | os.PathLike):
+            self._start_from(self.weights)
+        for part in ('backbone', 'decoder'):
+            if h.get(f'freeze_{part}'):
+                module = self.model.encoder if part == 'backbone' else self.model.decoder
+                module.requires_grad_(False)
+
+    def _start_from(self, path: str | os.PathLike[str]) -> None:
+        if not Path(path).is_file():
+            raise LandcoverError(f'weights {path} is not a file; give true, false or the path of a checkpoint')
+        state = read_checkpoint(path)['state_dict']
+        found = {k.removeprefix('model.'): v for k, v in state.items() if k.startswith('model.')}
+        try:
+            self.model.load_state_dict(found)
+        except RuntimeError as e:
+            raise LandcoverError(
+                f'{path} holds another network than {self.hparams["model"]} with {self.hparams["backbone"]} and '
+                f'{self.hparams["in_channels"]} channels'
+            ) from e
+
+    def configure_losses(self) -> None:
+        """Cross-entropy; named class weights follow when the data are known."""
+        given = self.hparams['class_weights']
+        weight = torch.ones(LEGEND.num_classes)
+        if not isinstance(given, str):
+            weight = torch.from_numpy(class_weights(None, given))  # type: ignore[arg-type]
+        weight[NODATA] = 0
+        self.criterion = MaskedCrossEntropy(weight)
+
+    def configure_metrics(self) -> None:
+        """One confusion matrix for each split."""
+        matrix = {'num_classes': LEGEND.num_classes, 'ignore_index': NODATA, 'validate_args': False}
+        self.val_matrix = MulticlassConfusionMatrix(**matrix)
+        self.test_matrix = MulticlassConfusionMatrix(**matrix)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimizer by name, and the learning rate halved when the validation loss stalls."""
+        optimizer = _OPTIMIZERS[self.hparams['optimizer_name']](self.parameters(), lr=self.hparams['lr'])
+        scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=self.hparams['patience'])
+        return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': scheduler, 'monitor': self.monitor}}
+
+    def on_fit_start(self) -> None:
+        """Weigh the classes by the training ground.
+
+        Raises:
+            LandcoverError: If the data module cannot count classes.
+        """
+        weighting = self.hparams['class_weights']
+        if not isinstance(weighting, str) or weighting == 'none':
+            return
+        counts = getattr(getattr(self.trainer, 'datamodule', None), 'class_counts', None)
+        if counts is None:
+            raise LandcoverError(
+                f'class_weights {weighting!r} needs a data module that counts classes (CataloniaDataModule); '
+                'give a list of weights instead'
+            )
+        self.criterion.weight = torch.from_numpy(class_weights(counts(), weighting)).to(self.device)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint that was trained on another number of channels, in words.
+
+        Raises:
+            LandcoverError: If the channels differ.
+        """
+        trained = checkpoint.get('hyper_parameters', {}).get('in_channels')
+        if trained is not None and trained != self.hparams['in_channels']:
+            channels = checkpoint.get('CataloniaDataModule', {}).get('channels')
+            named = f' ({", ".join(channels)})' if channels else ''
+            raise LandcoverError(
+                f'the checkpoint was trained on {trained} channels{named}, the data give '
+                f'{self.hparams["in_channels"]}: choose the same bands and seasons'
+            )
+
+    def on_train_epoch_start(self) -> None:
+        """Note the learning rate."""
+        self.log('learning_rate', self.trainer.optimizers[0].param_groups[0]['lr'])
+
+    def training_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Loss of a batch."""
+        loss = self.criterion(self(batch['image']), _codes(batch))
+        self.log('train_loss', loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch['image']))
+        return loss
+
+    def validation_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> Any:
+        """Loss and predicted codes of a batch; the codes are counted."""
+        return self._evaluate(batch, 'val', self.val_matrix)
+
+    def test_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> Any:
+        """Loss and predicted codes of a batch; the codes are counted."""
+        return self._evaluate(batch, 'test', self.test_matrix)
+
+    def _evaluate(self, batch: Sample, name: str, matrix: MulticlassConfusionMatrix) -> dict[str, Tensor]:
+        target, logits = _codes(batch), self(batch['image'])
+        loss, codes = self.criterion(logits, target), predicted_codes(logits)
+        matrix.update(codes, target)
+        labelled = int((target != NODATA).sum())  # so that the epoch's loss is a mean over pixels, not batches
+        self.log(f'{name}_loss', loss, batch_size=max(labelled, 1), prog_bar=True, sync_dist=True)
+        return {'loss': loss, 'prediction': codes}
+
+    def predict_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor | None]:
+        """Probabilities ``(B, num_classes, H, W)`` of the classes, and which pixels were measured."""
+        return {
+            'probabilities': class_probabilities(self(batch['image'])),
+            'valid': batch.get('valid'),
+            'bounds': batch.get('bounds'),
+            'transform': batch.get('transform'),
+        }
+
+    def on_train_epoch_end(self) -> None:
+        """Nothing: training scores would cost as much as they tell."""
+
+    def on_validation_epoch_end(self) -> None:
+        """Scores over the whole validation ground."""
+        self.val_confusion = self._finish('val', self.val_matrix)
+
+    def on_test_epoch_end(self) -> None:
+        """Scores over the whole test ground."""
+        self.test_confusion = self._finish('test', self.test_matrix)
+
+    def _finish(self, name: str, matrix: MulticlassConfusionMatrix) -> Any:
+        confusion = matrix.compute().cpu().numpy()
+        matrix.reset()
+        scores = Scores.from_confusion(confusion)
+        overall = {
+            f'{name}_mIoU': scores.mean_iou,
+            f'{name}_OA': scores.overall_accuracy,
+            f'{name}_mDice': scores.mean_dice,
+            f'{name}_mean_accuracy': scores.mean_producers_accuracy,
+        }
+        by_class = {
+            f'{name}_{kind}/{LEGEND[c].name}': values[c]
+            for kind, values in (('IoU', scores.iou), ('Dice', scores.dice), ('accuracy', scores.producers_accuracy))
+            for c in LEGEND.codes
+        }
+        known = {k: float(v) for k, v in (overall | by_class).items() if v == v}  # n/a is not logged as 0
+        self.log_dict({k: v for k, v in known.items() if k in overall}, prog_bar=True)
+        self.log_dict({k: v for k, v in known.items() if k in by_class})
+        return confusion
+
+    def provenance(self) -> dict[str, Any]:
+        """What the network is, for reports and maps."""
+        return {k: self.hparams[k] for k in ('model', 'backbone', 'in_channels', 'loss', 'class_weights')}
+
+
+def _codes(batch: Sample) -> Tensor:
+    """Label codes ``(B, H, W)``, int64, also from data modules that keep a channel axis."""
+    mask = batch['mask']
+    return (mask[:, 0] if mask.ndim == 4 else mask).long()
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """A checkpoint on the CPU, without executing anything that it brings.
+
+    Raises:
+        LandcoverError: If the file is missing or is no checkpoint.
+    """
+    if not Path(path).is_file():
+        raise LandcoverError(f'checkpoint {path} does not exist; landcover fit prints the path of the best one')
+    try:
+        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as e:
+        raise LandcoverError(f'{path} is not a checkpoint, or is damaged ({type(e).__name__})') from e
+    if not isinstance(checkpoint, dict) or 'state_dict' not in checkpoint:
+        raise LandcoverError(f'{path} is not a checkpoint of landcover fit: it holds no state_dict')
+    return checkpoint
