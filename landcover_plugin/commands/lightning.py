@@ -91,7 +91,7 @@ class LandcoverCLI(LightningCLI):
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         kwargs['description'] = _DESCRIPTIONS[subcommand]
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        defaults = {'weights_only': True, 'return_predictions': False}
+        defaults = {'weights_only': True, 'return_predictions': False, 'verbose': subcommand == 'validate'}
         parser.set_defaults({k: v for k, v in defaults.items() if k in self._subcommand_method_arguments[subcommand]})
         return parser
 
@@ -174,12 +174,16 @@ def _quieten() -> None:
     """Drop advertisements and warnings that the user can do nothing about."""
     rank_zero = logging.getLogger('lightning.pytorch.utilities.rank_zero')
     rank_zero.addFilter(lambda record: 'Tip:' not in record.getMessage())
-    for text in (
-        '.*does not have many workers.*',
-        '.*LeafSpec.*',
-        '.*Checkpoint directory .* exists.*',
-        '.*litmodels.*',
-    ):
+    expected = (
+        'does not have many workers',
+        'LeafSpec',
+        'Checkpoint directory',
+        'The dirpath has changed',
+        'callbacks used to create the checkpoint',
+        'smaller than the logging interval',
+        "LightningCLI's args parameter",
+    )
+    for text in expected:
         warnings.filterwarnings('ignore', message=f'.*{text}.*')
 
 

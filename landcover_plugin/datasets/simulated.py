@@ -133,8 +133,7 @@ def _check(seed: int, seasons: Sequence[str], label_gsd: int, origin: tuple[floa
     good = [len(s) == 6 and s.isdigit() and s[4:] in spectra.MONTHS for s in seasons]
     if isinstance(seasons, str) or not good or not all(good) or len(set(seasons)) < len(good):
         raise LandcoverError(
-            f'seasons must be different YYYYMM in April (04) or August (08), got {seasons!r}; '
-            "try ('201804', '201808')"
+            f"seasons must be different YYYYMM in April (04) or August (08), got {seasons!r}; try ('201804', '201808')"
         )
     if label_gsd not in _GSDS:
         raise LandcoverError(f'label_gsd must be one of {_GSDS} m to fill 10 m pixels, got {label_gsd!r}; try 1')
@@ -198,9 +197,7 @@ def _new_image(path: Path, shape: tuple[int, int], origin: tuple[float, float]) 
     return image
 
 
-def _new_label(
-    path: Path, shape: tuple[int, int], origin: tuple[float, float], gsd: int
-) -> rasterio.io.DatasetWriter:
+def _new_label(path: Path, shape: tuple[int, int], origin: tuple[float, float], gsd: int) -> rasterio.io.DatasetWriter:
     """Open an empty label with the legend's colour table, in tiles of 512 px."""
     n = IMAGE_GSD // gsd
     label = rasterio.open(

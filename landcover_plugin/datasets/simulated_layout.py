@@ -140,9 +140,7 @@ class _Site:
     def mines(self, towns: Table) -> Table:
         """Quarries and landfills, one for every 8 km² or so."""
         count = 1 + round(self.width * self.height / 10e6)
-        return self._discs(
-            towns[:, :3], ('quarry', 'landfill', 'quarry'), count, min(max(0.03 * self.short, 40), 160)
-        )
+        return self._discs(towns[:, :3], ('quarry', 'landfill', 'quarry'), count, min(max(0.03 * self.short, 40), 160))
 
     def lakes(self, taken: Table) -> Table:
         """Lakes, and farm ponds of 8 to 25 m."""
@@ -173,9 +171,7 @@ class _Site:
             phase = self.rng.uniform(0, 2 * np.pi, 4)
             y = self.height / count * (number + self.rng.uniform(0.35, 0.65))
             line = np.full_like(x, y)
-            for k, (high, long) in enumerate(
-                [(0.05 * self.short, self.short / 1.3), (90, 1500), (45, 620), (18, 260)]
-            ):
+            for k, (high, long) in enumerate([(0.05 * self.short, self.short / 1.3), (90, 1500), (45, 620), (18, 260)]):
                 line += min(high, 0.05 * self.short) * np.sin(2 * np.pi * x / long + phase[k])
             half = 5 + 13 * np.clip(x / self.width, 0, 1) * min(1.0, self.short / 5000)
             ends = np.stack([x[:-1], line[:-1], x[1:], line[1:]], axis=1)

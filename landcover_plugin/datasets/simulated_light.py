@@ -58,9 +58,7 @@ def mix(
                     k, p = kind[row, col], int(patch[row, col])
                     grain, by_patch, by_field, gain = habits[k]
                     bits = hash32(int((x0 + (col + 0.5) * gsd) / grain + 64), int(y / grain + 64), salt)
-                    level = (
-                        (bits & 0xFFFF) / 65536.0 - by_field * vigour[r, c] + by_patch * ((p & 0xFF) / 255.0 - 0.5)
-                    )
+                    level = (bits & 0xFFFF) / 65536.0 - by_field * vigour[r, c] + by_patch * ((p & 0xFF) / 255.0 - 0.5)
                     step = int(min(max(level, 0.0), 0.9999) * STEPS)
                     bright = 1 + gain * ((p >> 8) / 127.5 - 1) + 0.1 * ((bits >> 16) / 32768.0 - 1)
                     for s in range(seasons):
@@ -112,9 +110,7 @@ def _cover(x: float, y: float, clouds: NDArray[np.float64], salt: int) -> float:
 
 
 @njit(cache=True)
-def cover_with_clouds(
-    image: NDArray[np.float32], x0: float, y0: float, clouds: NDArray[np.float64], salt: int
-) -> None:
+def cover_with_clouds(image: NDArray[np.float32], x0: float, y0: float, clouds: NDArray[np.float64], salt: int) -> None:
     """Add clouds and their shadows to one season ``(bands, rows, cols)``, in place."""
     for r in range(image.shape[1]):
         y = y0 + (r + 0.5) * 10

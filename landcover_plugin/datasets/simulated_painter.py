@@ -48,9 +48,7 @@ class Painter:
         label[ground.abroad(planes[BORDER], n, kind.shape)] = NODATA
         return images, np.ascontiguousarray(label[n:-n, n:-n])
 
-    def _ground(
-        self, planes: NDArray[np.float32], frame: ground.Frame
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+    def _ground(self, planes: NDArray[np.float32], frame: ground.Frame) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
         """Kind and patch of every label pixel: nature first, then what was drawn on it."""
         rows, cols = ((side - 1) * frame.per_cell for side in planes.shape[1:])
         kind, patch = np.empty((rows, cols), np.uint8), np.empty((rows, cols), np.uint16)

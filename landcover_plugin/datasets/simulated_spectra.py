@@ -118,9 +118,7 @@ _KINDS = (
         0.12,
         '10 broadleaf 4 lawn 11 shadow 24 tiles 24 asphalt 20 grey roof 7 white roof',
     ),
-    Kind(
-        'suburb', 6, 7, 0.35, 0.2, 0.1, '20 broadleaf 16 lawn 4 shadow 22 tiles 16 asphalt 10 red soil 12 concrete'
-    ),
+    Kind('suburb', 6, 7, 0.35, 0.2, 0.1, '20 broadleaf 16 lawn 4 shadow 22 tiles 16 asphalt 10 red soil 12 concrete'),
     Kind('street', 6, 3, 0.3, 0.1, 0.08, '12 broadleaf 8 shadow 62 asphalt 18 concrete'),
     Kind('house', 7, 7, 0.4, 0.1, 0.12, '14 broadleaf 10 grass 40 tiles 16 red soil 20 concrete'),
     Kind('lawns', 8, 4, 0.5, 0.3, 0.1, '24 broadleaf 52 lawn 8 shadow 10 red soil 6 concrete'),
