@@ -243,14 +243,15 @@ def test_unknown_values_are_counted_and_warned_about_once(tmp_path: Path) -> Non
 def test_declared_nodata_and_nan_are_quietly_no_data(tmp_path: Path, dtype: str) -> None:
     codes = labelled(4)
     missing = 255 if dtype == 'uint8' else -1 if dtype != 'uint16' else 65535
-    stored = np.where(codes == 0, missing, codes).astype(dtype)
+    stored = np.where(codes == 0, missing, codes.astype(int)).astype(dtype)
     if dtype == 'float32':
         stored[stored == 12] = np.nan
         codes[codes == 12] = 0
     write_label(tmp_path, stored, nodata=missing)
     write_image(tmp_path, analytic_image())
     with warnings.catch_warnings():
-        warnings.simplefilter('error')
+        warnings.simplefilter('error', LandcoverWarning)
+        warnings.simplefilter('error', RuntimeWarning)
         labels = ICGCLandCover(tmp_path)
         sample = (CataloniaSentinel2(tmp_path) & labels)[400000:400530, 4599590:4600000]
     assert np.array_equal(sample['mask'].numpy(), majority_reference(codes, 10)) and labels.unknown_count == 0
@@ -811,7 +812,6 @@ def test_a_damaged_file_is_told_when_it_is_read(tmp_path: Path) -> None:
     label = write_label(tmp_path, rng.integers(1, 13, (700, 900), dtype=np.uint8), **layout)
     for path in (image, label):
         content = bytearray(path.read_bytes())
-        content[len(content) // 2 :][:6000] = rng.bytes(6000)
         middle = len(content) // 2
         content[middle : middle + 6000] = rng.bytes(6000)
         path.write_bytes(content)
@@ -842,7 +842,7 @@ def check_against_plain_reads(images: CataloniaSentinel2, labels: ICGCLandCover,
     with rasterio.open(images.files[0]) as image, rasterio.open(labels.files[0]) as label:
         n = round(10 / label.res[0])
         for query in RandomPatchSampler(both, size=size, length=length, generator=4):
-            sample = both[query]
+            sample = both[(*query, images.looks[0])]
             col = round((query[0].start - image.bounds.left) / 10)
             row = round((image.bounds.top - query[1].stop) / 10)
             plain = image.read(window=((row, row + size), (col, col + size)))

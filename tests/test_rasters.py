@@ -20,9 +20,9 @@ from rasterio.warp import calculate_default_transform, reproject
 from landcover_plugin.errors import LandcoverError
 from landcover_plugin.grid import PixelGrid, PixelWindow
 from landcover_plugin.legend import PARENTS, lookup_table
-from landcover_plugin.rasters import opening
+from landcover_plugin.rasters import opening, reading
 from landcover_plugin.rasters.labels import majority, read_labels
-from landcover_plugin.rasters.opening import check_whole, close_rasters, open_raster, vsi_path
+from landcover_plugin.rasters.opening import band_descriptions, check_whole, close_rasters, open_raster, vsi_path
 from landcover_plugin.rasters.reading import read_onto, read_window, same_ground
 
 UTM = CRS.from_epsg(32631)
@@ -135,6 +135,16 @@ def test_labels_of_another_origin_on_whole_metres_are_exact(tmp_path: Path, shif
         assert np.array_equal(found, majority_reference(fine, 10)), window
 
 
+def test_the_official_labels_are_copied_not_warped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, 'WarpedVRT', None)
+    labels = random_codes(410, 530, seed=12)
+    path = write_raster(tmp_path / 'l.tif', labels, origin=(399963, 4600013), gsd=1, crs='EPSG:25831', nodata=0)
+    found, _ = read_labels(path, grid_of(20, 30), table=CODES, aggregation='mode')
+    assert np.array_equal(found, majority_reference(labels[13:213, 37:337], 10))
+    with pytest.raises(TypeError):  # so would any warp
+        read_labels(path, grid_of(20, 30, (400000.5, 4600000)), table=CODES, aggregation='mode')
+
+
 def test_half_labelled_counts_and_a_tie_goes_to_the_lower_code() -> None:
     blocks = {
         (0, 0, 0, 9): 0,  # less than half is labelled
@@ -161,6 +171,7 @@ def test_overviews_inside_the_file_change_nothing(tmp_path: Path, resampling: Re
     close_rasters()
     with rasterio.open(path) as src:
         assert src.overviews(1) == [2, 4, 8, 10]
+    assert not open_raster(path).overviews(1)  # nobody's decimated read meets them
     grid = grid_of(41, 53)
     found, _ = read_labels(path, grid, table=CODES, aggregation='mode')
     assert np.array_equal(found, majority_reference(labels, 10))
@@ -268,6 +279,11 @@ def test_labels_that_no_transformation_reaches_are_told(tmp_path: Path) -> None:
 
 
 # --- handles
+
+
+def test_descriptions_are_read_although_overviews_are_hidden(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / 'a.tif', analytic_image(bands=3), descriptions=['B04', None, 'B02'])
+    assert band_descriptions(path) == ('B04', None, 'B02')
 
 
 def test_names_of_remote_files_become_gdals() -> None:

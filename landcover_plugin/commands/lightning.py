@@ -150,7 +150,10 @@ def _checkpoint_path(args: list[str]) -> str | None:
         if name == '--ckpt_path':
             return value
         if name in ('-c', '--config') and Path(value).is_file():
-            content = yaml.safe_load(Path(value).read_text())
+            try:
+                content = yaml.safe_load(Path(value).read_text())
+            except (yaml.YAMLError, UnicodeDecodeError) as e:
+                raise LandcoverError(f'{value} is not valid YAML: {" ".join(str(e).split())}') from e
             found = content.get('ckpt_path') if isinstance(content, Mapping) else None
     return found
 

@@ -15,7 +15,7 @@ from torchgeo.datasets.utils import GeoSlice, Sample
 
 from ..errors import LandcoverError
 from ..grid import PixelGrid
-from ..rasters.opening import open_raster
+from ..rasters.opening import band_descriptions, open_raster
 from ..rasters.reading import read_onto
 from .base import PathLike, PixelExactDataset, gdal_paths
 from .plotting import maps_of, panels
@@ -43,7 +43,7 @@ class CataloniaSentinel2(PixelExactDataset):
         torch.Size([2, 256, 256])
     """
 
-    filename_glob = 'S2_*'
+    filename_glob = '[Ss]2_*'
     filename_regex = r'(?i)^S2_.*?(?P<date>(?:19|20)\d{2}(?:0[1-9]|1[0-2])).*\.(?:tif|tiff|vrt)$'
     date_format = '%Y%m'
     expected_name: ClassVar[str] = 'S2_*_YYYYMM_*.tif (such as S2_CAT_201804_UTM_WGS84_31N_10m.tif)'
@@ -182,7 +182,7 @@ class CataloniaSentinel2(PixelExactDataset):
         nodata = 0.0 if declared is None else float(declared)
         kind = np.dtype(src.dtypes[0])
         if kind.kind in 'iu' and not (np.iinfo(kind).min <= nodata <= np.iinfo(kind).max and nodata.is_integer()):
-            raise LandcoverError(f'nodata {nodata} does not fit the {kind} pixels of {path}; give one that does')
+            raise LandcoverError(f'nodata {nodata:g} does not fit the {kind} pixels of {path}; give one that does')
         return nodata
 
     def _band_indexes(self, path: str) -> list[int]:
@@ -194,26 +194,23 @@ class CataloniaSentinel2(PixelExactDataset):
 
     def _check_bands(self, chosen: Sequence[str]) -> None:
         for path in self.files:
-            missing = [b for b in chosen if b not in self._bands_of(path)]
+            names = self._bands_of(path)
+            missing = [b for b in chosen if b not in names]
             if missing:
-                raise LandcoverError(
-                    f'{path} has no band {", ".join(missing)}; it has {", ".join(self._bands_of(path))}'
-                )
+                raise LandcoverError(f'{path} has no band {", ".join(missing)}; it has {", ".join(names)}')
 
     def _bands_of(self, path: str) -> tuple[str, ...]:
         """Names of a file's bands: its descriptions, the declared order, or the CatLC default."""
-        src = open_raster(path)
-        described = tuple(band_name(d or '') for d in src.descriptions)
+        described = tuple(band_name(d or '') for d in band_descriptions(path))
+        count = len(described)
         if not any(d in CATLC_BANDS for d in described):
-            described = ('',) * src.count
+            described = ('',) * count
         order = self._band_order or (described if all(described) else CATLC_BANDS)
-        if len(order) != src.count and order is not CATLC_BANDS:
+        if len(order) != count and order is not CATLC_BANDS:
+            raise LandcoverError(f'band_order names {len(order)} bands, but {path} has {count}: name each band once')
+        if len(order) != count:
             raise LandcoverError(
-                f'band_order names {len(order)} bands, but {path} has {src.count}: name each band once'
-            )
-        if len(order) != src.count:
-            raise LandcoverError(
-                f'{path} has {src.count} bands without names; name them in order with band_order '
+                f'{path} has {count} bands without names; name them in order with band_order '
                 f'(the CatLC order {list(CATLC_BANDS)} is only assumed for {len(CATLC_BANDS)} bands)'
             )
         if any(d not in ('', name) for d, name in zip(described, order, strict=True)):

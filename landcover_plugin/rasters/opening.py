@@ -71,13 +71,25 @@ def open_raster(path: str | os.PathLike[str]) -> DatasetReader:
     key = (vsi_path(path), _version(path))
     handle = _local.handles.get(key)
     if handle is None:
-        handle = _open(key[0])
+        handle = _open(key[0], OVERVIEW_LEVEL='NONE')
         _local.handles[key] = handle
         if len(_local.handles) > MAX_HANDLES:
             _local.handles.popitem(last=False)[1].close()
     else:
         _local.handles.move_to_end(key)
     return handle
+
+
+def band_descriptions(path: str | os.PathLike[str]) -> tuple[str | None, ...]:
+    """What a file says about each of its bands.
+
+    :func:`open_raster` cannot tell: GDAL (3.12) drops descriptions together with overviews.
+
+    Raises:
+        LandcoverError: If the file cannot be opened as a raster.
+    """
+    with _open(vsi_path(path)) as src:
+        return src.descriptions
 
 
 def close_rasters() -> None:
@@ -95,9 +107,9 @@ def _version(path: str | os.PathLike[str]) -> int:
         return 0
 
 
-def _open(path: str) -> DatasetReader:
+def _open(path: str, **options: str) -> DatasetReader:
     try:
-        return rasterio.open(path, OVERVIEW_LEVEL='NONE')
+        return rasterio.open(path, **options)
     except RasterioIOError as e:
         raise LandcoverError(f'{path} cannot be opened as a raster ({_first_line(e)})') from e
 

@@ -241,9 +241,8 @@ class LandCoverSegmentation(SemanticSegmentation):
             for kind, values in (('IoU', scores.iou), ('Dice', scores.dice), ('accuracy', scores.producers_accuracy))
             for c in LEGEND.codes
         }
-        known = {k: float(v) for k, v in (overall | by_class).items() if v == v}  # n/a is not logged as 0
-        self.log_dict({k: v for k, v in known.items() if k in overall}, prog_bar=True)
-        self.log_dict({k: v for k, v in known.items() if k in by_class})
+        self.log_dict(overall, prog_bar=True)  # NaN where nothing was labelled: callbacks rank it last
+        self.log_dict({k: float(v) for k, v in by_class.items() if v == v})  # n/a is not logged as 0
         return confusion
 
     def provenance(self) -> dict[str, Any]:
