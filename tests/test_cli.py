@@ -316,7 +316,7 @@ def test_output_that_cannot_be_written(capsys, trained, good, tmp_path):
     (tmp_path / 'file').write_text('in the way')
     ckpt = f'--ckpt_path={trained}'
     assert 'cannot be written' in error_of(capsys, 'predict', ckpt, f'--output.path={tmp_path}/file/map.tif')
-    assert 'cannot write the report' in error_of(capsys, 'test', ckpt, f'--output.path={tmp_path}/file/report')
+    assert 'report cannot be written' in error_of(capsys, 'test', ckpt, f'--output.path={tmp_path}/file/report')
     message = fit_error(capsys, good, f'--trainer.default_root_dir={tmp_path}/file/runs')
     assert 'file/runs: Not a directory' in message
     assert [p.name for p in tmp_path.iterdir()] == ['file']

@@ -17,8 +17,10 @@ from rasterio.crs import CRS
 from landcover_plugin.errors import LandcoverError
 from landcover_plugin.grid import PixelGrid
 from landcover_plugin.legend import LEGEND
-from landcover_plugin.rasters import writing
-from landcover_plugin.rasters.writing import MapFile, check_output, output_paths, write_preview
+from landcover_plugin.rasters import preview
+from landcover_plugin.rasters.outputs import check_output
+from landcover_plugin.rasters.preview import write_preview
+from landcover_plugin.rasters.writing import MapFile, output_paths
 
 GRID = PixelGrid(CRS.from_epsg(32631), Affine(10, 0, 400010, 0, -10, 4600030), 700, 1100)
 TAGS = {'MODEL': 'unet', 'CHECKPOINT': 'à.ckpt'}
@@ -383,9 +385,9 @@ def test_preview_draws_the_map_and_its_legend(tmp_path):
 
 def test_preview_counts_all_pixels(tmp_path, monkeypatch):
     shown = {}
-    draw = writing._draw_preview
+    draw = preview._draw_preview
     monkeypatch.setattr(
-        writing, '_draw_preview', lambda codes, counts, *rest: shown.update(n=counts) or draw(codes, counts, *rest)
+        preview, '_draw_preview', lambda codes, counts, *rest: shown.update(n=counts) or draw(codes, counts, *rest)
     )
     codes, *_ = write(tmp_path / 'map.tif')
     write_preview(tmp_path / 'map.png', tmp_path / 'map.tif', LEGEND, max_size=200)

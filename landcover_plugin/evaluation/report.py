@@ -1,28 +1,24 @@
 """The test report: a folder of tables and pictures that appears only when it is whole."""
 
 import csv
-import errno
 import json
 import logging
 import math
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LandcoverError
 from ..legend import LEGEND, Legend
+from ..rasters.outputs import PathLike, cannot_write, hidden_name
 from ..training.metrics import CLASS_SCORES, IntArray, Scores, row_normalised
 from .figures import plot_confusion, plot_sample
-
-PathLike = str | os.PathLike[str]
 
 #: Everything that a report folder may hold; a folder with anything else in it is never replaced.
 CONTENTS = frozenset(
@@ -46,15 +42,6 @@ _NOTE = (
     'Percent of labelled test pixels. n/a: the class has no reference pixel in the test split (or, for '
     "user's accuracy, was never predicted); means leave it out. Pixel counts are no area estimates."
 )
-
-_WAYS_OUT = {
-    errno.ENOSPC: 'free some space or choose a folder on another disk',
-    errno.EDQUOT: 'free some of your quota or choose a folder on another disk',
-    errno.EACCES: 'choose a folder in which you may write',
-    errno.EPERM: 'choose a folder in which you may write',
-    errno.EROFS: 'choose a folder in which you may write',
-    errno.ENOTDIR: 'choose a path whose parents are folders',
-}
 
 log = logging.getLogger(__name__)
 
@@ -144,11 +131,11 @@ def check_writable(folder: PathLike, *, overwrite: bool = False) -> Path:
     target = Path(folder).resolve()
     try:
         _refuse_existing(target, overwrite)
-        probe = _staging_path(target)
+        probe = hidden_name(target, 'report')
         probe.mkdir()
         probe.rmdir()
     except OSError as error:
-        raise _cannot_write(target, error) from error
+        raise cannot_write(target, error) from error
     return target
 
 
@@ -268,22 +255,16 @@ def _refuse_existing(target: Path, overwrite: bool) -> None:
         raise LandcoverError(f'{target} is a mount point and cannot be replaced: choose a folder inside it')
 
 
-def _staging_path(target: Path) -> Path:
-    """A free hidden name beside the target, or in its nearest existing parent (hence on the same disk)."""
-    parent = next(path for path in target.parents if path.exists())
-    return parent / f'.{target.name}.{uuid4().hex[:8]}.part'
-
-
 @contextmanager
 def _moved_into_place(target: Path, overwrite: bool) -> Iterator[Path]:
     """A new folder that takes the target's name at the end, or vanishes if anything fails."""
-    staging = _staging_path(target)
+    staging = hidden_name(target, 'report')
     try:
         staging.mkdir()
         yield staging
         _move(staging, target, overwrite)
     except OSError as error:
-        raise _cannot_write(target, error) from error
+        raise cannot_write(target, error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -304,8 +285,3 @@ def _move(staging: Path, target: Path, overwrite: bool) -> None:
     shutil.rmtree(old, ignore_errors=True)
     if old.exists():
         log.warning('the new report is in %s; the old one could not be removed from %s', target, old)
-
-
-def _cannot_write(target: Path, error: OSError) -> LandcoverError:
-    way_out = _WAYS_OUT.get(error.errno or 0, 'choose another folder')
-    return LandcoverError(f'cannot write the report to {target} ({error.strerror or error}): {way_out}')

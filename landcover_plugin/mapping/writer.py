@@ -16,7 +16,9 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from .._version import __version__
 from ..errors import LandcoverError
 from ..grid import taper
-from ..rasters.writing import MapFile, check_output, output_paths, write_preview
+from ..rasters.outputs import check_output
+from ..rasters.preview import write_preview
+from ..rasters.writing import MapFile, output_paths
 from ..training.datamodule import CataloniaDataModule
 from .mosaic import BlendedMosaic, Strip, to_codes, to_percent
 

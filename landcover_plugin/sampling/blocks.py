@@ -4,6 +4,8 @@ Neighbouring pixels of one field in training and in test make a test that tells 
 blocks (Roberts et al. 2017, https://doi.org/10.1111/ecog.02881) that keep a distance of at least a patch.
 """
 
+import bisect
+import itertools
 import logging
 import os
 from collections.abc import Sequence
@@ -23,7 +25,7 @@ from ..errors import LandcoverError
 from ..grid import PixelGrid, PixelWindow
 from ..legend import LEGEND, NODATA
 from .cells import near, rectangles
-from .inventory import Inventory
+from .inventory import Inventory, write_whole
 
 SplitName = Literal['train', 'val', 'test']
 
@@ -66,10 +68,10 @@ class Split:
         masks = [self.cells == n for n in SPLITS.values() if (self.cells == n).any()]
         if len(masks) < 2:
             return -1
-        for radius in range(1, max(self.cells.shape) + 1):
-            if any((near(a, radius) & b).any() for i, a in enumerate(masks) for b in masks[i + 1 :]):
-                return (radius - 1) * self.cell
-        return -1
+        radii = range(1, max(self.cells.shape))
+        return self.cell * bisect.bisect_left(
+            radii, True, key=lambda r: any((near(a, r) & b).any() for a, b in itertools.combinations(masks, 2))
+        )
 
 
 def default_block_size(inventory: Inventory, patch_size: int) -> int:
@@ -157,24 +159,41 @@ def assign(counts: NDArray[np.int64], ratios: Sequence[float], seed: int) -> NDA
     Returns:
         Shape ``(blocks,)``: the number of each block's part; every part gets at least one block.
     """
+    if seed < 0:
+        raise LandcoverError(f'the seed of the split must be at least 0, got {seed}')
     rng = np.random.default_rng(seed)
-    shares = counts[:, counts.sum(0) > 0] / counts.sum(0)[counts.sum(0) > 0]
+    counts = counts[:, counts.sum(0) > 0]
+    shares = np.stack([counts / counts.sum(0), counts > 0])
     sizes = _quota(len(counts), ratios)
     parts = rng.permutation(np.repeat(np.arange(len(ratios)), sizes))
-    held = np.stack([shares[parts == p].sum(0) for p in range(len(ratios))])
-    wanted = np.asarray(ratios)[:, None]
-    error = np.abs(held - wanted).sum()
+    held = np.stack([shares[:, parts == p].sum(1) for p in range(len(ratios))])
+    holders = np.minimum((counts > 0).sum(0), min(len(ratios), 3))
+    error = _deviation(held, ratios, holders)
     for a, b in rng.integers(len(counts), size=(200 * min(len(counts), 500), 2)):
         p, q = parts[a], parts[b]
         if p == q:
             continue
         trial = held.copy()
-        trial[p] += shares[b] - shares[a]
-        trial[q] += shares[a] - shares[b]
-        if (trial_error := np.abs(trial - wanted).sum()) < error:
+        trial[p] += shares[:, b] - shares[:, a]
+        trial[q] += shares[:, a] - shares[:, b]
+        if (trial_error := _deviation(trial, ratios, holders)) < error:
             held, error = trial, trial_error
             parts[a], parts[b] = q, p
     return parts
+
+
+def _deviation(held: NDArray[np.float64], ratios: Sequence[float], holders: NDArray[np.int64]) -> float:
+    """Distance of the parts from the ratios; a class in fewer parts than it could be costs a part's share for each.
+
+    Three folds are left to hold a class, so whichever two test and validate, it is in training.
+
+    Args:
+        held: Shape ``(parts, 2, classes)``: share of each class in each part, and number of blocks that hold it.
+        ratios: Share of each part.
+        holders: Shape ``(classes,)``: parts that should hold each class.
+    """
+    lacking = np.maximum(holders - (held[:, 1] > 0.5).sum(0), 0).sum()
+    return float(np.abs(held[:, 0] - np.asarray(ratios)[:, None]).sum() + min(ratios) * lacking)
 
 
 def _quota(blocks: int, ratios: Sequence[float]) -> NDArray[np.int64]:
@@ -199,7 +218,7 @@ def _labelled_blocks(
     inventory: Inventory, patch_size: int, block_size: int | None, *, at_least: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Block number of each cell (-1 where the block has no label), renumbered, and the blocks' class counts."""
-    size = block_size or default_block_size(inventory, patch_size)
+    size = default_block_size(inventory, patch_size) if block_size is None else block_size
     if size < 2 * patch_size:
         raise LandcoverError(
             f'block_size must be at least two patches, {2 * patch_size} px, to leave room for one beside the buffer, '
@@ -253,13 +272,13 @@ def polygon_split(inventory: Inventory, path: str | os.PathLike[str], *, patch_s
     frame = _read_polygons(path).to_crs(inventory.grid.crs.to_wkt())
     cells = np.zeros(inventory.shape, dtype=np.uint8)
     for name, number in SPLITS.items():
-        inside = _cells_within(inventory, shapely.union_all(frame.geometry[frame['split'] == name].to_numpy()))
+        inside = cells_within(inventory, shapely.union_all(frame.geometry[frame['split'] == name].to_numpy()))
         if (cells[inside] > 0).any():
             raise LandcoverError(f'{path}: polygons of {name} overlap those of another split; cut them apart')
         cells[inside] = number
     if not (cells > 0).any():
         raise LandcoverError(f'{path}: no polygon holds a whole cell of {inventory.cell} px of the image grid')
-    split = Split(inventory.grid, inventory.cell, cells, (cells > 0).astype(np.int32) - 1)
+    split = Split(inventory.grid, inventory.cell, cells, cells.astype(np.int32) - 1)
     if 0 <= split.gap() < patch_size:
         log.warning(
             '%s: polygons of different splits come within %d px of each other, less than a patch of %d px: '
@@ -274,8 +293,8 @@ def _read_polygons(path: str | os.PathLike[str]) -> gpd.GeoDataFrame:
     try:
         frame = gpd.read_file(path)
     except Exception as e:
-        raise LandcoverError(f'{path} cannot be read as a vector file ({str(e).splitlines()[0]})') from e
-    if 'split' not in frame.columns or frame.crs is None:
+        raise LandcoverError(f'{path} cannot be read as a vector file ({str(e) or type(e).__name__})') from e
+    if 'split' not in frame.columns or getattr(frame, 'crs', None) is None:
         raise LandcoverError(f"{path} needs a CRS and a column 'split' that holds train, val and test")
     words = frame['split'].astype(str).str.strip().str.lower()
     frame['split'] = words.map(lambda w: _SYNONYMS.get(w, w))
@@ -288,7 +307,7 @@ def _cell_transform(grid: PixelGrid, cell: int) -> Affine:
     return grid.transform @ Affine.scale(cell)
 
 
-def _cells_within(inventory: Inventory, geometry: shapely.Geometry) -> NDArray[np.bool_]:
+def cells_within(inventory: Inventory, geometry: shapely.Geometry) -> NDArray[np.bool_]:
     """Cells wholly inside a geometry, to a thousandth of a pixel; the last ones of the grid count as cut."""
     if geometry.is_empty:
         return np.zeros(inventory.shape, dtype=bool)
@@ -315,6 +334,9 @@ def write_split(path: str | os.PathLike[str], split: Split, inventory: Inventory
     """Write the blocks as a GeoPackage: polygon, split, block number, and pixels of each class.
 
     The file appears under its name only when it is whole, and :func:`polygon_split` reads it back.
+
+    Raises:
+        LandcoverError: If the file cannot be written.
     """
     labels = np.where(split.cells > 0, split.blocks + 1, 0).astype(np.int32)
     rows = []
@@ -325,17 +347,13 @@ def write_split(path: str | os.PathLike[str], split: Split, inventory: Inventory
         name = next(n for n, v in SPLITS.items() if v == split.cells[where][0])
         pixels = {LEGEND[c].name: int(counts[c]) for c in LEGEND.codes}
         rows.append({'split': name, 'block': int(number) - 1, **pixels})
-    shapes = {int(v): [] for v in np.unique(labels[labels > 0])}
+    shapes: dict[int, list[shapely.Geometry]] = {int(v): [] for v in np.unique(labels[labels > 0])}
     transform = _cell_transform(split.grid, split.cell)
     for geometry, value in rasterio.features.shapes(labels, mask=labels > 0, transform=transform):
         shapes[int(value)].append(shapely.geometry.shape(geometry))
     geometry = [shapely.intersection(shapely.union_all(parts), clip) for parts in shapes.values()]
     frame = gpd.GeoDataFrame(rows, geometry=geometry, crs=CRS.from_user_input(split.grid.crs).to_wkt())
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = target.with_name(f'.{target.stem}-{os.getpid()}.gpkg')
     try:
-        frame.to_file(staging, layer='blocks', driver='GPKG')
-        staging.replace(target)
-    finally:
-        staging.unlink(missing_ok=True)
+        write_whole(Path(path), lambda p: frame.to_file(p, layer='blocks', driver='GPKG'))
+    except (OSError, RuntimeError) as e:  # pyogrio's errors are RuntimeErrors
+        raise LandcoverError(f'{path} cannot be written ({e}); choose a folder in which you may write') from e

@@ -1,6 +1,7 @@
 """Arithmetic on arrays of cells: sums over squares of cells, places where a patch fits, rectangles."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from ..grid import PixelWindow
 
 
-def square_sums(values: NDArray[np.generic], size: int) -> NDArray[np.int64]:
+def square_sums(values: NDArray[Any], size: int) -> NDArray[np.int64]:
     """Sum over each square of ``size`` x ``size`` cells, by a summed-area table.
 
     Args:

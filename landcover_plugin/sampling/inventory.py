@@ -4,7 +4,10 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +54,12 @@ class Inventory:
     def labelled(self) -> NDArray[np.uint32]:
         """Shape ``(rows, cols)``: pixels with a class."""
         return self.counts[..., NODATA + 1 :].sum(-1, dtype=np.uint32)
+
+    @property
+    def pixels(self) -> NDArray[np.int64]:
+        """Shape ``(rows, cols)``: pixels of each cell, fewer where the grid cuts it."""
+        sides = (np.minimum(self.cell, n - np.arange(0, n, self.cell)) for n in (self.grid.height, self.grid.width))
+        return np.outer(*sides)
 
     def class_counts(self, region: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
         """Pixels of each code, shape ``(num_classes,)``, over all cells or those of a region."""
@@ -149,29 +158,45 @@ def cached_inventory(
     source is scanned anew. A folder that cannot be written costs a message, not the run.
     """
     path = folder / f'inventory-{fingerprint(images, labels, cell)}.npz'
-    if path.is_file():
-        try:
-            with np.load(path, allow_pickle=False) as saved:
-                return Inventory(images.grid, cell, saved['counts'], saved['valid'], int(saved['unknown']))
-        except (OSError, ValueError, KeyError) as e:
-            log.warning('%s is damaged (%s); the rasters are scanned again', path, e)
-    inventory = take_inventory(images, labels, cell, progress=progress)
-    saved_as = path.with_name(f'.{path.stem}-{os.getpid()}.npz')
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(saved_as, counts=inventory.counts, valid=inventory.valid, unknown=inventory.unknown)
-        saved_as.replace(path)
+        with np.load(path, allow_pickle=False) as saved:
+            return Inventory(images.grid, cell, saved['counts'], saved['valid'], int(saved['unknown']))
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+        log.warning('%s is damaged (%s); the rasters are scanned again', path, e)
+    taken = take_inventory(images, labels, cell, progress=progress)
+    try:
+        write_whole(
+            path, lambda p: np.savez_compressed(p, counts=taken.counts, valid=taken.valid, unknown=taken.unknown)
+        )
     except OSError as e:
-        saved_as.unlink(missing_ok=True)
         log.warning('the inventory could not be kept in %s (%s); the next run scans the rasters again', folder, e)
-    return inventory
+    return taken
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file that appears under its name only when it is whole; its folder is made.
+
+    Args:
+        path: The file.
+        write: Writes to the hidden path beside it that it is given.
+    """
+    staging = path.with_name(f'.{path.stem}-{os.getpid()}{path.suffix}')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(staging)
+        staging.replace(path)
+    finally:
+        with suppress(OSError):  # a read-only disk refuses even to delete what is not there
+            staging.unlink(missing_ok=True)
 
 
 def fingerprint(images: CataloniaSentinel2, labels: ICGCLandCover, *parameters: object) -> str:
     """Short hash of the source files (path, size, time of change) and of what decides how they are read."""
     facts = [
         [(str(f), *_stat(f)) for f in (*images.files, *labels.files)],
-        [images.seasons, list(images.bands), images.nodata_value],
+        [images.seasons, list(images.bands), list(images.all_bands), images.nodata_value],
         [labels.aggregation, labels.source_legend, list(map(float, labels.res))],
         list(map(str, parameters)),
     ]

@@ -1,7 +1,8 @@
 """Where patches lie: random ones for training, an exact cover for evaluation."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from torchgeo.samplers import SpatialSampler
 from ..errors import LandcoverError
 from ..grid import PixelGrid, PixelWindow
 from ..legend import LEGEND, NODATA
+from .blocks import cells_within
 from .cells import covered_by, square_sums
 from .inventory import Inventory
 
@@ -24,9 +26,10 @@ WATER = LEGEND.code('watercourses and water bodies')
 class BalancedPatchSampler(SpatialSampler):
     """Random patches that lie wholly in a region, drawn so that rare classes are seen more often.
 
-    A labelled pixel is drawn first (each cell with a weight from the classes it holds), then a place of the patch
-    around it; a patch that would leave the region is moved inward. So each patch shows something worth
-    seeing, and ground at the border of the region is seen about as often as its middle.
+    A cell is drawn first, with a weight from the classes it holds, then a place of the patch around it; a patch
+    that would leave the region is moved inward. So each patch shows something worth seeing, and the outermost
+    pixels of a straight border are seen about half as often as the middle. Looks are drawn as often as they
+    measured ground worth seeing.
 
     The draw depends on ``seed`` and the epoch alone: not on the number of workers, devices or calls. Patches
     of one batch have one size.
@@ -61,8 +64,8 @@ class BalancedPatchSampler(SpatialSampler):
             inventory: What its cells hold.
             patch_sizes: Edge of patches in pixels, or several from which one is drawn for each group.
             region: Shape ``(rows, cols)`` of cells; patches stay inside (default: everywhere).
-            roi: Polygon in CRS units; patches stay inside its bounds.
-            looks: Time slices, one of which is drawn for each patch and given as third slice
+            roi: Polygon in CRS units; patches stay inside, among the cells that lie wholly in it.
+            looks: Time slices of the inventory's looks, one of which is drawn for each patch and given as third slice
                 (default: patches without time, which other samplers may add by ``@``).
             length: Patches in an epoch (default: the area of the region over that of a patch, times the looks).
             seed: Of the draw.
@@ -79,67 +82,86 @@ class BalancedPatchSampler(SpatialSampler):
         super().__init__(dataset, roi=roi)
         self.sizes = [patch_sizes] if isinstance(patch_sizes, int) else list(patch_sizes)
         shares = {'balance': balance, 'min_labelled': min_labelled, 'min_valid': min_valid, 'max_water': max_water}
-        for name, share in shares.items():
-            if not 0 <= share <= 1:
-                raise LandcoverError(f'{name} must be in [0, 1], got {share}')
+        _check(shares, {'patch_sizes': min(self.sizes, default=0), 'length': length, 'group': group})
         self.inventory, self.seed, self.group, self.epoch = inventory, seed, group, 0
         self.looks: list[slice | None] = [None] if looks is None else list(looks)
-        inside = self._whole_cells(roi) & (np.ones(inventory.shape, dtype=bool) if region is None else region)
+        inside = np.ones(inventory.shape, dtype=bool) if region is None else region
+        if roi is not None:
+            inside = inside & cells_within(inventory, roi)
         limits = (min_labelled, min_valid, max_water)
+        valid = self._valid()
+        fits = [self._fitting(inside, size) for size in self.sizes]
         self._places = [
-            [self._allowed(inside, size, look, limits) for look in range(len(self.looks))] for size in self.sizes
+            [f & self._worthwhile(s, v, limits) for v in valid] for f, s in zip(fits, self.sizes, strict=True)
         ]
-        self._draws = [[self._weights(a, s, balance) for a in p] for p, s in zip(self._places, self.sizes, strict=True)]
-        area = int(inside.sum()) * inventory.cell**2
+        for size, places in zip(self.sizes, self._places, strict=True):
+            if not np.any(places):
+                raise LandcoverError(
+                    f'every patch of {size} px in the training region is unlabelled, unmeasured or only water; relax '
+                    f'min_labelled ({min_labelled}), min_valid ({min_valid}) or max_water ({max_water})'
+                )
+        self._draws = [self._cumulate(p, s, valid, balance) for p, s in zip(self._places, self.sizes, strict=True)]
+        area = int(inventory.pixels[inside].sum())
         self._length = length or max(area // min(self.sizes) ** 2, 1) * len(self.looks)
 
-    def _whole_cells(self, roi: Polygon | None) -> NDArray[np.bool_]:
-        """Cells that the grid (and the roi's bounds) hold uncut."""
-        grid, cell = self.inventory.grid, self.inventory.cell
-        row0 = col0 = 0
-        row1, col1 = grid.height // cell, grid.width // cell
-        if roi is not None:
-            w = grid.window(roi.bounds)
-            row0, col0 = max(row0, -(-w.row // cell)), max(col0, -(-w.col // cell))
-            row1, col1 = min(row1, w.row_stop // cell), min(col1, w.col_stop // cell)
-        whole = np.zeros(self.inventory.shape, dtype=bool)
-        whole[row0:row1, col0:col1] = True
-        return whole
+    def _valid(self) -> list[NDArray[np.uint32]]:
+        """Measured pixels of the cells for each look; without looks, those of the best one."""
+        valid = self.inventory.valid
+        if self.looks == [None]:
+            return [valid.max(0)]
+        if len(self.looks) != len(valid):
+            raise LandcoverError(
+                f'looks must be the {len(valid)} looks that the inventory counted, in their order, got '
+                f'{len(self.looks)}: pass those of the dataset that it was taken from'
+            )
+        return list(valid)
 
-    def _allowed(
-        self, inside: NDArray[np.bool_], size: int, look: int, limits: tuple[float, float, float]
-    ) -> NDArray[np.bool_]:
-        """Upper left cells at which a patch lies in the region and holds enough to learn from."""
-        inventory, n = self.inventory, size // self.inventory.cell
-        if size % inventory.cell:
-            raise LandcoverError(f'patch size {size} px must be a multiple of the cell of {inventory.cell} px')
-        fits = square_sums(inside, n) == n * n
+    def _fitting(self, inside: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+        """Upper left cells at which a patch lies in the region.
+
+        Where the raster cuts its last row or column of cells, a patch that starts at the last place ends at
+        the edge of the raster (see :meth:`_place`), so it begins inside the cell before and needs that one too.
+        """
+        grid, cell = self.inventory.grid, self.inventory.cell
+        if size % cell:
+            raise LandcoverError(
+                f'patch size {size} px must be a multiple of the cell of {cell} px; take the inventory with '
+                'cell_size(patch_sizes)'
+            )
+        fits = square_sums(inside, size // cell) == (size // cell) ** 2
+        for axis, side in enumerate((grid.height, grid.width)):
+            if side % cell and fits.size:
+                along = np.moveaxis(fits, axis, 0)
+                along[-1] &= along[-2] if len(along) > 1 else False
         if not fits.any():
             raise LandcoverError(
                 f'no patch of {size} px fits into the training region: choose a smaller patch_size or larger blocks'
             )
-        min_labelled, min_valid, max_water = limits
-        labelled = square_sums(inventory.labelled, n)
-        water = square_sums(inventory.counts[..., WATER], n)
-        valid = square_sums(inventory.valid[look % len(inventory.valid)], n)
-        enough = (labelled >= max(min_labelled * size**2, 1)) & (valid >= max(min_valid * size**2, 1))
-        allowed = fits & enough & (water <= max_water * labelled)
-        if not allowed.any():
-            raise LandcoverError(
-                f'every patch of {size} px in the training region is unlabelled, unmeasured or only water; relax '
-                f'min_labelled ({min_labelled}), min_valid ({min_valid}) or max_water ({max_water})'
-            )
-        return allowed
+        return fits
 
-    def _weights(self, allowed: NDArray[np.bool_], size: int, balance: float) -> NDArray[np.float64]:
-        """Cumulated weights of the cells that some patch can show."""
-        n = size // self.inventory.cell
-        counts = self.inventory.counts * covered_by(allowed, n, self.inventory.shape)[..., None]
-        totals = counts.sum((0, 1), dtype=np.float64)
+    def _worthwhile(
+        self, size: int, valid: NDArray[np.uint32], limits: tuple[float, float, float]
+    ) -> NDArray[np.bool_]:
+        """Upper left cells at which a patch holds enough to learn from in a look."""
+        min_labelled, min_valid, max_water = limits
+        labels = self.inventory.labelled, self.inventory.counts[..., WATER]
+        labelled, water = (square_sums(np.minimum(v, valid), size // self.inventory.cell) for v in labels)
+        measured = square_sums(valid, size // self.inventory.cell)
+        enough = (labelled >= max(min_labelled * size**2, 1)) & (measured >= min_valid * size**2)
+        return enough & (water <= max_water * labelled)
+
+    def _cumulate(
+        self, places: Sequence[NDArray[np.bool_]], size: int, valid: Sequence[NDArray[np.uint32]], balance: float
+    ) -> list[NDArray[np.float64]]:
+        """For each look, the cumulated weights of the cells that it measured and that some patch can show."""
+        inventory, n = self.inventory, size // self.inventory.cell
+        shown = [covered_by(p, n, inventory.shape) & (v > 0) for p, v in zip(places, valid, strict=True)]
+        totals = np.sum([inventory.class_counts(s) for s in shown], axis=0).astype(np.float64)
         totals[NODATA] = 0
         of_class = np.zeros_like(totals)
         of_class[totals > 0] = totals[totals > 0] ** -balance
-        return np.cumsum(counts.reshape(-1, len(totals)) @ of_class)
+        weights = inventory.counts @ of_class
+        return [np.cumsum(weights * s) for s in shown]
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the draw of an epoch; Lightning calls this."""
@@ -149,28 +171,29 @@ class BalancedPatchSampler(SpatialSampler):
         """Windows of the epoch with their looks."""
         rng = np.random.default_rng([self.seed, self.epoch])
         which = np.repeat(rng.integers(len(self.sizes), size=-(-self._length // self.group)), self.group)
+        of_look = [np.cumsum([d[-1] for d in draws]) for draws in self._draws]
         for s in which[: self._length]:
-            look = int(rng.integers(len(self.looks)))
-            yield self._draw(rng, self.sizes[s], self._places[s][look], self._draws[s][look]), self.looks[look]
+            look = _pick(rng, of_look[s])
+            cell = divmod(_pick(rng, self._draws[s][look]), self.inventory.shape[1])
+            yield self._place(rng, cell, self.sizes[s], self._places[s][look]), self.looks[look]
 
-    def _draw(
-        self, rng: np.random.Generator, size: int, allowed: NDArray[np.bool_], cumulated: NDArray[np.float64]
+    def _place(
+        self, rng: np.random.Generator, drawn: tuple[int, int], size: int, allowed: NDArray[np.bool_]
     ) -> PixelWindow:
-        cell, n = self.inventory.cell, size // self.inventory.cell
-        drawn = int(np.searchsorted(cumulated, rng.random() * cumulated[-1], side='right'))
-        row, col = divmod(min(drawn, len(cumulated) - 1), self.inventory.shape[1])
-        up, left, down, right = rng.integers((n, n, cell, cell))
-        row, col = _nearest_allowed(allowed, row, col, n, (row - int(up), col - int(left)))
-        block = allowed[row : row + 2, col : col + 2]
-        if block.shape == (2, 2) and block.all():
-            shift = int(down), int(right)
-        elif block.shape[0] == 2 and block[1, 0]:
-            shift = int(down), 0
-        elif block.shape[1] == 2 and block[0, 1]:
-            shift = 0, int(right)
-        else:
-            shift = 0, 0
-        return PixelWindow(row * cell + shift[0], col * cell + shift[1], size, size)
+        """A patch around a cell: anywhere, to the pixel, as far as the places that it touches are allowed."""
+        grid, cell = self.inventory.grid, self.inventory.cell
+        last = grid.height - size, grid.width - size
+        wanted = [
+            min(max(c * cell - int(o), 0), e)
+            for c, o, e in zip(drawn, rng.integers(size - cell + 1, size=2), last, strict=True)
+        ]
+        (top, down), (left, right) = (divmod(w, cell) for w in wanted)
+        row, col = (top, left) if allowed[top, left] else _nearest_allowed(allowed, drawn, size // cell, (top, left))
+        if down and not (row == top and allowed[row + 1, col]):
+            down = 0
+        if right and not (col == left and allowed[row : row + 1 + (down > 0), col + 1].all()):
+            right = 0
+        return PixelWindow(min(row * cell + down, last[0]), min(col * cell + right, last[1]), size, size)
 
     def __iter__(self) -> Iterator[Any]:
         """Slices ``[xmin:xmax, ymin:ymax]`` of the epoch's patches, with the time slice where looks were given."""
@@ -178,15 +201,29 @@ class BalancedPatchSampler(SpatialSampler):
             yield _slices(self.inventory.grid, window, look)
 
 
+def _check(shares: Mapping[str, float], numbers: Mapping[str, int | None]) -> None:
+    """Refuse shares outside [0, 1] and numbers below 1."""
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise LandcoverError(f'{name} must be in [0, 1], got {share}')
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise LandcoverError(f'{name} must be at least 1, got {number}')
+
+
+def _pick(rng: np.random.Generator, cumulated: NDArray[np.float64]) -> int:
+    """An index, drawn by cumulated weights."""
+    below = min(rng.random() * cumulated[-1], math.nextafter(cumulated[-1], 0))  # the product may round up
+    return int(np.searchsorted(cumulated, below, side='right'))
+
+
 def _nearest_allowed(
-    allowed: NDArray[np.bool_], row: int, col: int, n: int, wanted: tuple[int, int]
+    allowed: NDArray[np.bool_], drawn: tuple[int, int], n: int, wanted: tuple[int, int]
 ) -> tuple[int, int]:
     """The allowed place nearest to the wanted one among those whose ``n`` x ``n`` cells hold the drawn cell."""
-    if 0 <= wanted[0] < allowed.shape[0] and 0 <= wanted[1] < allowed.shape[1] and allowed[wanted]:
-        return wanted
-    top, left = max(row - n + 1, 0), max(col - n + 1, 0)
-    rows, cols = np.nonzero(allowed[top : row + 1, left : col + 1])
-    best = np.argmin(np.maximum(np.abs(rows + top - wanted[0]), np.abs(cols + left - wanted[1])))
+    top, left = max(drawn[0] - n + 1, 0), max(drawn[1] - n + 1, 0)
+    rows, cols = np.nonzero(allowed[top : drawn[0] + 1, left : drawn[1] + 1])
+    best = np.argmin((rows + (top - wanted[0])) ** 2 + (cols + (left - wanted[1])) ** 2)
     return int(rows[best]) + top, int(cols[best]) + left
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from tqdm import tqdm
 from ..datasets.sentinel2 import CataloniaSentinel2
 from ..errors import LandcoverError
 from ..grid import PixelWindow
+from .inventory import write_whole
 from .samplers import cut_window
 
 log = logging.getLogger(__name__)
@@ -74,16 +74,12 @@ def cached_statistics(
     try:
         saved = json.loads(path.read_text())
         return saved['mean'], saved['std']
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         pass
     mean, std = band_statistics(images, windows, progress=progress)
     saved = {'channels': images.channels, 'mean': mean.tolist(), 'std': std.tolist()}
-    staging = path.with_name(f'.{path.stem}-{os.getpid()}.json')
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        staging.write_text(json.dumps(saved, indent=1))
-        staging.replace(path)
+        write_whole(path, lambda p: p.write_text(json.dumps(saved, indent=1)))
     except OSError as e:
-        staging.unlink(missing_ok=True)
         log.warning('band statistics could not be kept in %s (%s)', folder, e)
     return saved['mean'], saved['std']

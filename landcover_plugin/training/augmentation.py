@@ -104,7 +104,7 @@ class BatchTransform(nn.Module):
         self.normalize = K.Normalize(mean=mean, std=std, keepdim=True)
         nearest = {'resample': Resample.NEAREST, 'align_corners': None}
         self.geometry = (
-            K.AugmentationSequential(*geometry, data_keys=None, extra_args={DataKey.MASK: nearest})
+            K.AugmentationSequential(*geometry, data_keys=None, extra_args={DataKey.MASK: nearest})  # type: ignore[arg-type]
             if geometry
             else None
         )
@@ -115,10 +115,10 @@ class BatchTransform(nn.Module):
         out = dict(batch)
         image = out['image'].float()
         valid = out.get('valid')
-        masks = {'mask': out.get('mask'), 'mask_valid': valid}
-        masks = {k: v[:, None].float() for k, v in masks.items() if v is not None}
+        given = {'mask': out.get('mask'), 'mask_valid': valid}
+        masks = {k: v[:, None].float() for k, v in given.items() if v is not None}
         if self.geometry is not None:
-            moved = self.geometry({'image': image, **masks})
+            moved: Batch = self.geometry({'image': image, **masks})
             image, masks = moved['image'], {k: moved[k] for k in masks}
         image = self.normalize(image)
         if self.light is not None:
@@ -127,7 +127,7 @@ class BatchTransform(nn.Module):
             out['mask'] = masks['mask'][:, 0].long()
         if 'mask_valid' in masks:
             out['valid'] = masks['mask_valid'][:, 0] > 0.5
-            image = image * out['valid'][:, None]
+            image = image.where(out['valid'][:, None], 0.0)  # a product would keep NaN
             if 'mask' in out:
                 out['mask'] = torch.where(out['valid'], out['mask'], NODATA)
         out['image'] = image

@@ -101,7 +101,7 @@ class CataloniaDataModule(GeoDataModule):
             patch_sizes: Several edges, one of which is drawn for each training batch (multi-scale training).
             batch_size: Patches in a batch.
             length: Training patches in an epoch (default: as many as the training ground holds side by side,
-                times the looks).
+                times the looks). A last batch that is not full is left out.
             num_workers: Processes that read patches (default: half the processors, at most 4).
             ratios: Shares of training, validation and test ground.
             block_size: Edge of the blocks of ground in pixels (default: two to eight patches, by the area).
@@ -147,8 +147,15 @@ class CataloniaDataModule(GeoDataModule):
         for name in ('patch_size', 'batch_size', 'length', 'block_size', 'crop'):
             if s[name] is not None and s[name] < 1:
                 raise LandcoverError(f'{name} must be at least 1, got {s[name]}')
+        smallest = min(s.patch_sizes or [s.patch_size])
+        if smallest < 1:
+            raise LandcoverError(f'patch_sizes must be at least 1, got {s.patch_sizes}')
+        if s.crop is not None and s.crop > smallest:
+            raise LandcoverError(f'crop must be at most the patch size, {smallest} px, got {s.crop}')
         if (s.mean is None) != (s.std is None):
             raise LandcoverError('mean and std go together: give both or neither')
+        if s.std is not None and not all(v > 0 for v in s.std):
+            raise LandcoverError(f'std must be greater than 0 for each channel, got {s.std}')
         if s.bbox is not None and s.bbox_wgs84 is not None:
             raise LandcoverError('give the area either as bbox or as bbox_wgs84, not both')
 
@@ -266,6 +273,7 @@ class CataloniaDataModule(GeoDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take statistics and split from a checkpoint; settings given by hand win over statistics."""
+        self._check_bands(state_dict.get('channels'))
         if self.settings.mean is None and 'mean' in state_dict:
             self._norm = (state_dict['mean'], state_dict['std'])
         saved = state_dict.get('split')
@@ -279,12 +287,20 @@ class CataloniaDataModule(GeoDataModule):
         )
         if same_ground and saved['key'] == self._split_key():
             self._split = Split(grid, saved['cell'], saved['cells'].numpy(), saved['blocks'].numpy())
-        else:
+        elif self.trainer is None or not self.trainer.predicting:  # a map needs no split
             log.warning(
                 'the checkpoint was trained on other ground or another split; blocks are drawn anew, so that test '
                 'ground may hold ground that this model was trained on'
             )
         self._transforms.clear()
+
+    def _check_bands(self, trained: list[str] | None) -> None:
+        channels = self.open_images().channels
+        if trained and [c.split()[-1] for c in trained] != [c.split()[-1] for c in channels]:  # dates may differ
+            raise LandcoverError(
+                f'the checkpoint was trained on the channels {trained}, the data give {channels}: choose the same '
+                'bands in the same order with --data.bands'
+            )
 
     # Lightning
 
@@ -375,7 +391,7 @@ class CataloniaDataModule(GeoDataModule):
             min_valid=s.min_valid,
             max_water=s.max_water,
             group=s.batch_size * world,
-        )  # type: ignore[assignment]
+        )
         return self._loader(self._dataset(), self.train_sampler, training=True)
 
     def val_dataloader(self) -> DataLoader[Sample]:
@@ -417,6 +433,7 @@ class CataloniaDataModule(GeoDataModule):
             batch_size=self.settings.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
+            drop_last=training and len(sampler) > self.settings.batch_size,  # one patch cannot be batch-normalised
             collate_fn=pad_and_stack,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,

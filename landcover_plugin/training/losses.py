@@ -1,6 +1,6 @@
 """Losses that stay finite where nothing is labelled, and the class weights that go into them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -25,6 +25,8 @@ class MaskedCrossEntropy(nn.Module):
         ignore_index: Code of pixels that do not count.
     """
 
+    weight: Tensor | None
+
     def __init__(self, weight: Tensor | None = None, ignore_index: int = NODATA) -> None:
         super().__init__()
         self.register_buffer('weight', weight)
@@ -32,11 +34,16 @@ class MaskedCrossEntropy(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Loss of logits ``(B, num_classes, H, W)`` against codes ``(B, H, W)``."""
-        weight = self.weight if isinstance(self.weight, Tensor) else None
-        total = F.cross_entropy(logits.float(), target, weight=weight, ignore_index=self.ignore_index, reduction='sum')
+        weight, ignored = self.weight, self.ignore_index
+        total = F.cross_entropy(logits.float(), target, weight=weight, ignore_index=ignored, reduction='sum')
+        return total / self.mass(target).clamp_min(torch.finfo(torch.float32).tiny)
+
+    def mass(self, target: Tensor) -> Tensor:
+        """Sum of the weights of the labelled pixels: what the mean of :meth:`forward` divides by."""
         labelled = target != self.ignore_index
-        mass = labelled.sum() if weight is None else (weight[target] * labelled).sum()
-        return total / mass.clamp_min(torch.finfo(torch.float32).tiny)
+        if self.weight is None:
+            return labelled.sum()
+        return (self.weight[target.where(labelled, 0)] * labelled).sum()  # ignore_index may lie outside the classes
 
 
 def class_weights(counts: NDArray[np.int64], weighting: ClassWeighting | Sequence[float]) -> NDArray[np.float32]:
@@ -60,7 +67,7 @@ def class_weights(counts: NDArray[np.int64], weighting: ClassWeighting | Sequenc
         Shape ``(num_classes,)``.
 
     Raises:
-        LandcoverError: If a list has the wrong length or negative weights.
+        LandcoverError: If the strategy is unknown, or a list has the wrong length, a negative weight or none above 0.
 
     Examples:
         >>> class_weights(np.array([5, 30, 10] + [0] * 10), 'inverse')[:4].tolist()
@@ -71,7 +78,7 @@ def class_weights(counts: NDArray[np.int64], weighting: ClassWeighting | Sequenc
     present = counts > 0
     present[NODATA] = False
     n = counts[present].astype(np.float64)
-    strategies = {
+    strategies: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
         'none': np.ones_like,
         'inverse': lambda n: 1 / n,
         'median': lambda n: np.median(n) / n,
@@ -87,12 +94,13 @@ def class_weights(counts: NDArray[np.int64], weighting: ClassWeighting | Sequenc
 
 
 def _given(values: Sequence[float]) -> NDArray[np.float32]:
-    weights = np.asarray(values, dtype=np.float32)
+    weights = np.array(values, dtype=np.float32, ndmin=1)
     if len(weights) == len(LEGEND.codes):
         weights = np.concatenate((np.zeros(1, dtype=np.float32), weights))
-    if len(weights) != LEGEND.num_classes or not np.isfinite(weights).all() or (weights < 0).any():
+    fits = weights.shape == (LEGEND.num_classes,) and np.isfinite(weights).all() and (weights >= 0).all()
+    if not fits or not weights[NODATA + 1 :].any():
         raise LandcoverError(
-            f'class_weights needs {len(LEGEND.codes)} weights >= 0, one for each class by code, got {list(values)}'
+            f'class_weights needs {len(LEGEND.codes)} weights >= 0, not all 0, one for each class by code, got {values}'
         )
     weights[NODATA] = 0
     return weights

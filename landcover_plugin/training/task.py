@@ -11,6 +11,7 @@ from torch.optim import Adam, AdamW
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchgeo.datasets.utils import Sample
 from torchgeo.tasks import SemanticSegmentation
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from ..errors import LandcoverError
@@ -29,6 +30,8 @@ class LandCoverSegmentation(SemanticSegmentation):
     Code, channel and class are one number; channel 0 (no data) is ignored in loss and scores and never predicted.
     Scores come from one confusion matrix over the whole split, so they do not depend on the batches.
     """
+
+    criterion: MaskedCrossEntropy
 
     def __init__(
         self,
@@ -76,7 +79,7 @@ class LandCoverSegmentation(SemanticSegmentation):
                 f'ignore_index (got {num_classes} and {ignore_index})'
             )
         super().__init__(
-            model,  # type: ignore[arg-type]
+            model,
             backbone,
             weights,
             in_channels,
@@ -94,9 +97,9 @@ class LandCoverSegmentation(SemanticSegmentation):
         self.val_confusion = self.test_confusion = None
 
     @classmethod
-    def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> 'LandCoverSegmentation':  # type: ignore[override]
-        """As in Lightning, without fetching the weights that training started from."""
-        return super().load_from_checkpoint(*args, **{'weights': False, **kwargs})
+    def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> 'LandCoverSegmentation':
+        """As in Lightning, without fetching the weights that training started from or executing what a file brings."""
+        return super().load_from_checkpoint(*args, **{'weights': False, 'weights_only': True, **kwargs})
 
     def configure_models(self) -> None:
         """Build the network by name."""
@@ -129,7 +132,7 @@ class LandCoverSegmentation(SemanticSegmentation):
 
     def configure_losses(self) -> None:
         """Cross-entropy; named class weights follow when the data are known."""
-        given = self.hparams['class_weights']
+        given: Any = self.hparams['class_weights']
         weight = torch.ones(LEGEND.num_classes)
         if not isinstance(given, str):
             weight = torch.from_numpy(class_weights(None, given))  # type: ignore[arg-type]
@@ -137,10 +140,13 @@ class LandCoverSegmentation(SemanticSegmentation):
         self.criterion = MaskedCrossEntropy(weight)
 
     def configure_metrics(self) -> None:
-        """One confusion matrix for each split."""
-        matrix = {'num_classes': LEGEND.num_classes, 'ignore_index': NODATA, 'validate_args': False}
-        self.val_matrix = MulticlassConfusionMatrix(**matrix)
-        self.test_matrix = MulticlassConfusionMatrix(**matrix)
+        """One confusion matrix and one mean loss for each split."""
+
+        def matrix() -> MulticlassConfusionMatrix:
+            return MulticlassConfusionMatrix(LEGEND.num_classes, ignore_index=NODATA, validate_args=False)
+
+        self.val_matrix, self.test_matrix = matrix(), matrix()
+        self.val_mean, self.test_mean = MeanMetric(), MeanMetric()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer by name, and the learning rate halved when the validation loss stalls."""
@@ -154,7 +160,7 @@ class LandCoverSegmentation(SemanticSegmentation):
         Raises:
             LandcoverError: If the data module cannot count classes.
         """
-        weighting = self.hparams['class_weights']
+        weighting: ClassWeighting | list[float] = self.hparams['class_weights']
         if not isinstance(weighting, str) or weighting == 'none':
             return
         counts = getattr(getattr(self.trainer, 'datamodule', None), 'class_counts', None)
@@ -192,18 +198,17 @@ class LandCoverSegmentation(SemanticSegmentation):
 
     def validation_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> Any:
         """Loss and predicted codes of a batch; the codes are counted."""
-        return self._evaluate(batch, 'val', self.val_matrix)
+        return self._evaluate(batch, self.val_matrix, self.val_mean)
 
     def test_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> Any:
         """Loss and predicted codes of a batch; the codes are counted."""
-        return self._evaluate(batch, 'test', self.test_matrix)
+        return self._evaluate(batch, self.test_matrix, self.test_mean)
 
-    def _evaluate(self, batch: Sample, name: str, matrix: MulticlassConfusionMatrix) -> dict[str, Tensor]:
+    def _evaluate(self, batch: Sample, matrix: MulticlassConfusionMatrix, mean: MeanMetric) -> dict[str, Tensor]:
         target, logits = _codes(batch), self(batch['image'])
         loss, codes = self.criterion(logits, target), predicted_codes(logits)
         matrix.update(codes, target)
-        labelled = int((target != NODATA).sum())  # so that the epoch's loss is a mean over pixels, not batches
-        self.log(f'{name}_loss', loss, batch_size=max(labelled, 1), prog_bar=True, sync_dist=True)
+        mean.update(loss, self.criterion.mass(target))  # so that the epoch's loss is a mean over pixels, not batches
         return {'loss': loss, 'prediction': codes}
 
     def predict_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor | None]:
@@ -220,15 +225,17 @@ class LandCoverSegmentation(SemanticSegmentation):
 
     def on_validation_epoch_end(self) -> None:
         """Scores over the whole validation ground."""
-        self.val_confusion = self._finish('val', self.val_matrix)
+        self.val_confusion = self._finish('val', self.val_matrix, self.val_mean)
 
     def on_test_epoch_end(self) -> None:
         """Scores over the whole test ground."""
-        self.test_confusion = self._finish('test', self.test_matrix)
+        self.test_confusion = self._finish('test', self.test_matrix, self.test_mean)
 
-    def _finish(self, name: str, matrix: MulticlassConfusionMatrix) -> Any:
-        confusion = matrix.compute().cpu().numpy()
+    def _finish(self, name: str, matrix: MulticlassConfusionMatrix, mean: MeanMetric) -> Any:
+        confusion, loss = matrix.compute().cpu().numpy(), mean.compute()
         matrix.reset()
+        mean.reset()
+        self.log(f'{name}_loss', loss.nan_to_num(), prog_bar=True)  # 0 where the whole split is unlabelled
         scores = Scores.from_confusion(confusion)
         overall = {
             f'{name}_mIoU': scores.mean_iou,

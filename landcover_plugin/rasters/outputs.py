@@ -1,0 +1,83 @@
+"""Where results go: checked before any computing, staged under hidden names, refused in words."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from uuid import uuid4
+
+from ..errors import LandcoverError
+
+PathLike = str | os.PathLike[str]
+
+_MAY_WRITE = 'choose a folder in which you may write'
+_WAYS_OUT = {
+    errno.EACCES: _MAY_WRITE,
+    errno.EPERM: _MAY_WRITE,
+    errno.EROFS: _MAY_WRITE,
+    errno.ENOENT: _MAY_WRITE,
+    errno.ENOTDIR: 'choose a path whose parents are folders',
+    errno.ENAMETOOLONG: 'choose a shorter name',
+}
+
+
+def check_output(path: PathLike, *, overwrite: bool = False) -> Path:
+    """Find out, before any computing, whether a file can be written; leaves no trace.
+
+    Missing parent folders are fine: they are made when the file is there to go into them.
+
+    Args:
+        path: The file to be written.
+        overwrite: Whether an older file there may be replaced.
+
+    Returns:
+        The absolute path.
+
+    Raises:
+        LandcoverError: If the path is a folder or remote, the file exists and may not be replaced or is write-
+            protected, or its folder cannot be made or written to.
+    """
+    if '://' in os.fspath(path) or os.fspath(path).startswith('/vsi'):
+        raise LandcoverError(f'{path} is not on a local disk: write to a local file and upload it afterwards')
+    target = Path(path).resolve()
+    try:
+        _refuse_existing(target, overwrite)
+        probe = hidden_name(target, 'probe')
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise cannot_write(target, error) from error
+    return target
+
+
+def _refuse_existing(target: Path, overwrite: bool) -> None:
+    """Raise unless the target is free, or is a file that may be replaced."""
+    if target.is_dir():
+        raise LandcoverError(f'{target} is a folder: name a file in it')
+    if not target.exists():
+        return
+    if not overwrite:
+        raise LandcoverError(f'{target} exists already: choose another name, or allow overwriting (--overwrite)')
+    if not os.access(target, os.W_OK):
+        raise LandcoverError(f'{target} is write-protected: choose another name, or lift the protection')
+
+
+def hidden_name(target: Path, purpose: str) -> Path:
+    """A free hidden name beside the target, or in its nearest existing parent (hence on the same disk)."""
+    parent = next(path for path in target.parents if path.exists())
+    return parent / f'.{target.stem}.{purpose}.{uuid4().hex[:8]}.part{target.suffix}'
+
+
+def cannot_write(target: Path, error: BaseException) -> LandcoverError:
+    """The sentence for a write that failed; GDAL seldom says why, so it names the free space."""
+    cause = error.__cause__ or error
+    lines = str(getattr(cause, 'strerror', None) or cause).strip().splitlines()
+    reason = lines[0].rstrip('.') if lines else type(cause).__name__
+    way_out = _WAYS_OUT.get(cause.errno or 0) if isinstance(cause, OSError) else None  # GDAL has its own numbers
+    if way_out is None:
+        parent = next(path for path in target.parents if path.exists())
+        way_out = (
+            f'{shutil.disk_usage(parent).free / 1e6:,.0f} MB are free on its disk; '
+            'free some space or choose a folder on another disk'
+        )
+    return LandcoverError(f'{target} cannot be written ({reason}): {way_out}')
