@@ -418,3 +418,12 @@ def test_real_rasters_all_the_way(tmp_path):
     with rasterio.open(tmp_path / 'map.tif') as m:
         assert m.shape == (200, 300)
         assert set(np.unique(m.read(1))) <= set(LEGEND.codes)
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(good, tmp_path):
+    """DDP on two CPU processes: no rank waits for another for ever, and the run is written once."""
+    two = ['--trainer.devices=2', '--trainer.strategy=ddp', '--trainer.max_epochs=2', '--data.length=65']
+    done = run('fit', f'--data.root={good}', f'--trainer.default_root_dir={tmp_path}', *SMALL, *two)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.rglob('best.ckpt'))) == len(list(tmp_path.rglob('blocks.gpkg'))) == 1

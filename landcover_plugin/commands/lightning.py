@@ -39,7 +39,7 @@ _DESCRIPTIONS = {
 class _Parser(LightningArgumentParser):
     """A parser that raises its errors, so that they become one sentence and exit code 1."""
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the message without jsonargparse's frame around it."""
         text = ' '.join(str(message).split())
         raise LandcoverError(f'{text} (see landcover COMMAND --help)') from ex
@@ -49,10 +49,12 @@ class _RunRecord(SaveConfigCallback):
     """Keeps what a training run was: its YAML and its blocks, in the run's folder."""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the blocks beside the YAML."""
-        if trainer.log_dir is not None and isinstance(trainer.datamodule, CataloniaDataModule):
-            path = Path(trainer.log_dir) / 'blocks.gpkg'
-            trainer.datamodule.write_blocks(path)
+        """Write the blocks beside the YAML; on rank zero alone, so nothing here may wait for the other ranks."""
+        folder = getattr(trainer.logger, 'log_dir', None) or trainer.default_root_dir  # trainer.log_dir would wait
+        data = getattr(trainer, 'datamodule', None)
+        if isinstance(data, CataloniaDataModule):
+            path = Path(folder) / 'blocks.gpkg'
+            data.write_blocks(path)
             log.info('blocks of ground: %s', path)
 
 
