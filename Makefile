@@ -52,7 +52,7 @@ fi
 endef
 
 # Installs $(2) into the environment $(1).
-INSTALL = $(if $(UV),"$(UV)" pip install --python $(1)/bin/python,$(1)/bin/python -m pip --disable-pip-version-check install) $(2)
+INSTALL = $(if $(UV),"$(UV)" pip install --compile-bytecode --python $(1)/bin/python,$(1)/bin/python -m pip --disable-pip-version-check install) $(2)
 FREEZE  = $(if $(UV),"$(UV)" pip freeze --python $(1)/bin/python,$(1)/bin/python -m pip --disable-pip-version-check freeze) --exclude-editable
 
 .PHONY: help venv demo test test-all lint format constraints clean

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lightning.pytorch  # noqa: F401 - binds its log handler here, not to a stream that one test captures
 import numpy as np
 import pytest
 import rasterio

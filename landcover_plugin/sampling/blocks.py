@@ -217,7 +217,10 @@ def _block_ids(inventory: Inventory, block_size: int) -> NDArray[np.int32]:
 def _labelled_blocks(
     inventory: Inventory, patch_size: int, block_size: int | None, *, at_least: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Block number of each cell (-1 where the block has no label), renumbered, and the blocks' class counts."""
+    """Block number of each cell, renumbered, and the blocks' class counts.
+
+    The number is -1 where the block has no label, or only some so near to its border that the buffer may take them.
+    """
     size = default_block_size(inventory, patch_size) if block_size is None else block_size
     if size < 2 * patch_size:
         raise LandcoverError(
@@ -228,31 +231,44 @@ def _labelled_blocks(
     counts = np.zeros((ids.max() + 1, LEGEND.num_classes), dtype=np.int64)
     np.add.at(counts, ids, inventory.counts)
     counts = counts[:, NODATA + 1 :]
-    labelled = counts.sum(1) > 0
+    kept = ~near(_rims(ids), _buffer(inventory, patch_size) - 1)
+    labelled = np.isin(np.arange(len(counts)), ids[kept & (inventory.labelled > 0)])
     if labelled.sum() < at_least:
         raise LandcoverError(
-            f'the labelled ground holds {labelled.sum()} blocks of {size} px, but {at_least} are needed: the patch is '
-            f'too large for it, choose a smaller patch_size than {patch_size} px'
+            f'the labelled ground holds {labelled.sum()} blocks of {size} px that keep a label beside the buffer, but '
+            f'{at_least} are needed: choose a smaller patch_size than {patch_size} px, or smaller blocks'
         )
     numbers = np.where(labelled, np.cumsum(labelled) - 1, -1).astype(np.int32)
     return numbers[ids], counts[labelled]
 
 
 def _split(inventory: Inventory, ids: NDArray[np.int32], numbers: NDArray[np.int64], patch_size: int) -> Split:
-    """The split of cells after giving up those within half a patch of another split."""
+    """The split of cells after giving up those within half a patch of another split.
+
+    No block loses its core, the cells that have only cells of the same block within half a patch.
+    """
     cells = np.where(ids >= 0, numbers[ids], 0).astype(np.uint8)
-    radius = -(-patch_size // (2 * inventory.cell))
+    radius = _buffer(inventory, patch_size)
     kept = cells.copy()
     for number in np.unique(cells[cells > 0]):
         kept[(cells == number) & near((cells > 0) & (cells != number), radius)] = 0
-    split = Split(inventory.grid, inventory.cell, kept, ids)
-    for name, number in SPLITS.items():
-        if (cells == number).any() and not inventory.labelled[kept == number].any():
-            raise LandcoverError(
-                f'no labelled ground is left for {name} beside the buffer of {patch_size} px: choose larger blocks or '
-                'a smaller patch_size'
-            )
-    return split
+    for number in (SPLITS['train'], SPLITS['val']):  # blocks that meet at a corner only are still too near there
+        kept[(kept == number) & near(kept > number, -(-patch_size // inventory.cell))] = 0
+    return Split(inventory.grid, inventory.cell, kept, ids)
+
+
+def _buffer(inventory: Inventory, patch_size: int) -> int:
+    """Half a patch in whole cells."""
+    return -(-patch_size // (2 * inventory.cell))
+
+
+def _rims(ids: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Cells beside a cell of another block."""
+    rims = np.zeros(ids.shape, dtype=bool)
+    below, beside = ids[1:] != ids[:-1], ids[:, 1:] != ids[:, :-1]
+    for inside, changes in ((rims[1:], below), (rims[:-1], below), (rims[:, 1:], beside), (rims[:, :-1], beside)):
+        inside |= changes
+    return rims
 
 
 def polygon_split(inventory: Inventory, path: str | os.PathLike[str], *, patch_size: int) -> Split:
@@ -269,7 +285,7 @@ def polygon_split(inventory: Inventory, path: str | os.PathLike[str], *, patch_s
     Raises:
         LandcoverError: If the file cannot be read, lacks the column, or its polygons overlap between splits.
     """
-    frame = _read_polygons(path).to_crs(inventory.grid.crs.to_wkt())
+    frame = _read_polygons(path, inventory.grid.crs)
     cells = np.zeros(inventory.shape, dtype=np.uint8)
     for name, number in SPLITS.items():
         inside = cells_within(inventory, shapely.union_all(frame.geometry[frame['split'] == name].to_numpy()))
@@ -287,7 +303,8 @@ def polygon_split(inventory: Inventory, path: str | os.PathLike[str], *, patch_s
     return split
 
 
-def _read_polygons(path: str | os.PathLike[str]) -> gpd.GeoDataFrame:
+def _read_polygons(path: str | os.PathLike[str], crs: CRS) -> gpd.GeoDataFrame:
+    """Sound polygons in the given CRS, with the words of SPLITS in their column ``split``."""
     if not Path(path).exists():
         raise LandcoverError(f'{path} does not exist; name a vector file with a split column')
     try:
@@ -300,7 +317,17 @@ def _read_polygons(path: str | os.PathLike[str]) -> gpd.GeoDataFrame:
     frame['split'] = words.map(lambda w: _SYNONYMS.get(w, w))
     if unknown := sorted(set(frame['split']) - set(SPLITS)):
         raise LandcoverError(f'{path}: the split {unknown[0]!r} is not one of {", ".join(SPLITS)}')
-    return frame
+    if unsound := int((~frame.geometry.is_valid).sum()):
+        raise LandcoverError(
+            f'{path}: {unsound} polygons are empty or cross themselves; repair them (QGIS: Fix geometries)'
+        )
+    moved = frame.to_crs(crs.to_wkt())
+    if not np.isfinite(moved.total_bounds).all() and len(frame):
+        raise LandcoverError(
+            f'{path}: the coordinates {frame.total_bounds.tolist()} do not exist in its CRS, {frame.crs.name}; '
+            'assign the right one (ogr2ogr -a_srs)'
+        )
+    return moved
 
 
 def _cell_transform(grid: PixelGrid, cell: int) -> Affine:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..datasets.icgc import ICGCLandCover
+from ..datasets.icgc import ICGCLandCover, sample_values
 from ..datasets.sentinel2 import CataloniaSentinel2
 from ..errors import LandcoverError
 from ..grid import PixelGrid, PixelWindow
@@ -109,12 +109,30 @@ def take_inventory(images: CataloniaSentinel2, labels: ICGCLandCover, cell: int,
         counts[where] = count_codes(codes, cell)
         for i, look_valid in enumerate(seen):
             valid[(i, *where)] = count_codes(look_valid.astype(np.uint8), cell)[..., 1]
+    unknown = labels.unknown_count - before
     if not counts[..., NODATA + 1 :].any():
-        raise LandcoverError(
-            'no labelled pixel lies on a measured image pixel: do the label and image rasters show the same ground? '
-            f'Images cover {_place(grid.bounds())}, labels {_place(labels.grid.bounds())}'
-        )
-    return Inventory(grid, cell, counts, valid, labels.unknown_count - before)
+        raise LandcoverError(_nothing_labelled(images, labels, unknown))
+    return Inventory(grid, cell, counts, valid, unknown)
+
+
+def _nothing_labelled(images: CataloniaSentinel2, labels: ICGCLandCover, unknown: int) -> str:
+    if unknown:
+        return f'nothing is labelled; {unknown_values_sentence(labels, unknown)}'
+    return (
+        'no labelled pixel lies on a measured image pixel: do the label and image rasters show the same ground? '
+        f'Images cover {_place(images.grid)}, labels {_place(labels.grid)}'
+    )
+
+
+def unknown_values_sentence(labels: ICGCLandCover, count: int) -> str:
+    """What to say of label pixels whose values are not in the legend; the values are those of a sample."""
+    known = set(LEGEND.codes) | {NODATA}
+    values = sorted({int(v) for f in labels.files for v in sample_values(f)} - known)
+    named = f' ({", ".join(map(str, values[:5]))})' if values else ''
+    return (
+        f'{", ".join(labels.files)}: {count:,} label pixels hold values outside the legend{named}; correct the raster, '
+        'name its legend with --data.source_legend, or treat them as no data with --data.unknown_labels ignore'
+    )
 
 
 def count_codes(codes: NDArray[np.uint8], cell: int) -> NDArray[np.uint32]:
@@ -145,8 +163,8 @@ def _scan_windows(grid: PixelGrid, size: int) -> Iterator[PixelWindow]:
             yield PixelWindow(row, col, size, size).intersection(grid.full)
 
 
-def _place(bounds: Sequence[float]) -> str:
-    return '[' + ', '.join(f'{v:.0f}' for v in bounds) + ']'
+def _place(grid: PixelGrid) -> str:
+    return '[' + ', '.join(f'{v:.0f}' for v in grid.bounds()) + f'] in {grid.crs}'
 
 
 def cached_inventory(

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,14 +19,14 @@ from torchgeo.datamodules import GeoDataModule
 from torchgeo.datasets import GeoDataset, IntersectionDataset
 from torchgeo.datasets.utils import Sample
 
-from ..datasets.icgc import ICGCLandCover, SourceLegend, sample_values
+from ..datasets.icgc import ICGCLandCover, SourceLegend
 from ..datasets.sentinel2 import CataloniaSentinel2, Seasons, true_colour
 from ..errors import LandcoverError
 from ..grid import PixelWindow, tile_starts
 from ..legend import LEGEND, NODATA
 from ..rasters.labels import Aggregation
 from ..sampling.blocks import Split, SplitName, block_split, fold_split, polygon_split, write_split
-from ..sampling.inventory import Inventory, cached_inventory, cell_size, fingerprint
+from ..sampling.inventory import Inventory, cached_inventory, cell_size, fingerprint, unknown_values_sentence
 from ..sampling.samplers import BalancedPatchSampler, CoverSampler, RankSampler, WindowSampler
 from ..sampling.statistics import cached_statistics
 from .augmentation import Batch, BatchTransform, geometry_augmentations, light_augmentations
@@ -202,7 +203,7 @@ class CataloniaDataModule(GeoDataModule):
             images, labels = self.open_images(), self.open_labels()
             self._inventory = cached_inventory(images, labels, cell_size(self.sizes), self.cache)
             if self._inventory.unknown and self.settings.unknown_labels == 'error':
-                raise LandcoverError(_unknown_sentence(labels, self._inventory.unknown))
+                raise LandcoverError(unknown_values_sentence(labels, self._inventory.unknown))
         return self._inventory
 
     @property
@@ -287,6 +288,8 @@ class CataloniaDataModule(GeoDataModule):
         )
         if same_ground and saved['key'] == self._split_key():
             self._split = Split(grid, saved['cell'], saved['cells'].numpy(), saved['blocks'].numpy())
+            counts = state_dict.get('class_counts')
+            self._class_counts = None if counts is None else np.asarray(counts, dtype=np.int64)
         elif self.trainer is None or not self.trainer.predicting:  # a map needs no split
             log.warning(
                 'the checkpoint was trained on other ground or another split; blocks are drawn anew, so that test '
@@ -392,6 +395,9 @@ class CataloniaDataModule(GeoDataModule):
             max_water=s.max_water,
             group=s.batch_size * world,
         )
+        if self.trainer is not None:  # lightning 2.6: a resumed run starts the workers before it sets the epoch
+            progress: Any = self.trainer.fit_loop.epoch_progress.current
+            self.train_sampler.set_epoch(progress.processed)
         return self._loader(self._dataset(), self.train_sampler, training=True)
 
     def val_dataloader(self) -> DataLoader[Sample]:
@@ -434,7 +440,7 @@ class CataloniaDataModule(GeoDataModule):
             sampler=sampler,
             num_workers=self.num_workers,
             drop_last=training and len(sampler) > self.settings.batch_size,  # one patch cannot be batch-normalised
-            collate_fn=pad_and_stack,
+            collate_fn=pad_and_stack if training else partial(pad_and_stack, size=self.settings.patch_size),
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
             generator=torch.Generator().manual_seed(0),  # worker seeds do not use up the global generator
@@ -473,16 +479,17 @@ class CataloniaDataModule(GeoDataModule):
         return np.moveaxis((first / 0.3).clamp(0, 1).numpy(), 0, -1)
 
 
-def pad_and_stack(samples: Sequence[Sample]) -> Batch:
+def pad_and_stack(samples: Sequence[Sample], size: int = 1) -> Batch:
     """Stack samples into a batch; smaller ones are padded right and below to the largest.
 
-    Images are padded by repeating their border, masks with no data, validity with False.
+    Padding is what was not measured: 0 in images, no data in masks, False in validity.
 
     Args:
         samples: Dictionaries with ``image`` ``(C, H, W)``, ``valid`` ``(H, W)`` and maybe ``mask`` ``(H, W)``.
+        size: Pad to this height and width at least, so that what is predicted does not depend on the batch.
     """
-    height = max(s['image'].shape[-2] for s in samples)
-    width = max(s['image'].shape[-1] for s in samples)
+    height = max(size, *(s['image'].shape[-2] for s in samples))
+    width = max(size, *(s['image'].shape[-1] for s in samples))
     batch: Batch = {}
     for key in ('image', 'valid', 'mask'):
         if key in samples[0]:
@@ -491,22 +498,7 @@ def pad_and_stack(samples: Sequence[Sample]) -> Batch:
 
 
 def _pad(values: Tensor, height: int, width: int) -> Tensor:
-    below, right = height - values.shape[-2], width - values.shape[-1]
-    if not below and not right:
-        return values
-    if values.ndim == 3:
-        return F.pad(values[None], (0, right, 0, below), mode='replicate')[0]
-    return F.pad(values, (0, right, 0, below), value=NODATA)
-
-
-def _unknown_sentence(labels: ICGCLandCover, count: int) -> str:
-    known = set(LEGEND.codes) | {NODATA}
-    values = sorted({int(v) for f in labels.files for v in sample_values(f)} - known)
-    named = f' ({", ".join(map(str, values[:5]))})' if values else ''
-    return (
-        f'{", ".join(labels.files)}: {count:,} label pixels hold values outside the legend{named}; correct the raster, '
-        'name its legend with --data.source_legend, or treat them as no data with --data.unknown_labels ignore'
-    )
+    return F.pad(values, (0, width - values.shape[-1], 0, height - values.shape[-2]), value=NODATA)
 
 
 def _year(path: str) -> str | None:

@@ -1,6 +1,7 @@
 """The task: a network, its loss and its scores, as a subclass of TorchGeo's semantic segmentation."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -120,15 +121,18 @@ class LandCoverSegmentation(SemanticSegmentation):
     def _start_from(self, path: str | os.PathLike[str]) -> None:
         if not Path(path).is_file():
             raise LandcoverError(f'weights {path} is not a file; give true, false or the path of a checkpoint')
-        state = read_checkpoint(path)['state_dict']
+        self.model.load_state_dict(self._network_of(read_checkpoint(path), name=str(path)))
+
+    def _network_of(self, checkpoint: Mapping[str, Any], name: str) -> dict[str, Tensor]:
+        """The weights of the network in a checkpoint, if they fit ours."""
+        state, own = checkpoint['state_dict'], self.model.state_dict()
         found = {k.removeprefix('model.'): v for k, v in state.items() if k.startswith('model.')}
-        try:
-            self.model.load_state_dict(found)
-        except RuntimeError as e:
+        if {k: v.shape for k, v in found.items()} != {k: v.shape for k, v in own.items()}:
             raise LandcoverError(
-                f'{path} holds another network than {self.hparams["model"]} with {self.hparams["backbone"]} and '
+                f'{name} holds another network than {self.hparams["model"]} with {self.hparams["backbone"]} and '
                 f'{self.hparams["in_channels"]} channels'
-            ) from e
+            )
+        return found
 
     def configure_losses(self) -> None:
         """Cross-entropy; named class weights follow when the data are known."""
@@ -172,10 +176,10 @@ class LandCoverSegmentation(SemanticSegmentation):
         self.criterion.weight = torch.from_numpy(class_weights(counts(), weighting)).to(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint that was trained on another number of channels, in words.
+        """Refuse a checkpoint of another network or number of channels, in words.
 
         Raises:
-            LandcoverError: If the channels differ.
+            LandcoverError: If network or channels differ.
         """
         trained = checkpoint.get('hyper_parameters', {}).get('in_channels')
         if trained is not None and trained != self.hparams['in_channels']:
@@ -185,6 +189,7 @@ class LandCoverSegmentation(SemanticSegmentation):
                 f'the checkpoint was trained on {trained} channels{named}, the data give '
                 f'{self.hparams["in_channels"]}: choose the same bands and seasons'
             )
+        self._network_of(checkpoint, name='the checkpoint')
 
     def on_train_epoch_start(self) -> None:
         """Note the learning rate."""
