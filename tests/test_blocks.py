@@ -27,11 +27,10 @@ from landcover_plugin.sampling.blocks import (
     block_split,
     default_block_size,
     fold_split,
-    polygon_split,
-    write_split,
 )
 from landcover_plugin.sampling.cells import covered_by, near, rectangles, square_sums
 from landcover_plugin.sampling.inventory import Inventory, cell_size
+from landcover_plugin.sampling.polygons import polygon_split, write_split
 
 RATIOS = (0.8, 0.1, 0.1)
 

@@ -15,12 +15,14 @@ import torch
 from conftest import analytic_codes, analytic_image, repeated, write_image, write_label
 from torch.utils.data import SequentialSampler
 
-from landcover_plugin.datasets.simulated import Scene
+from landcover_plugin.datasets.simulated import Scene, write_scene
 from landcover_plugin.errors import LandcoverError, LandcoverWarning
 from landcover_plugin.grid import PixelWindow
+from landcover_plugin.legend import LEGEND
 from landcover_plugin.sampling.blocks import SPLITS
 from landcover_plugin.training import datamodule as module
-from landcover_plugin.training.datamodule import CataloniaDataModule, pad_and_stack
+from landcover_plugin.training.batches import pad_and_stack
+from landcover_plugin.training.datamodule import CataloniaDataModule
 
 PATCH = 32
 
@@ -544,3 +546,19 @@ def test_labels_repeated_on_a_finer_grid_give_the_same_counts(tmp_path: Path) ->
     counts = [data(tmp_path / n).inventory().class_counts() for n in ('coarse', 'fine')]
     np.testing.assert_array_equal(*counts)
     np.testing.assert_array_equal(counts[0], np.bincount(codes.ravel(), minlength=13))
+
+
+def test_the_colours_of_the_label_raster_travel_in_the_checkpoint(tmp_path):
+    """A map made without labels at hand is painted as the label raster was."""
+    write_scene(tmp_path / 'data', size=(192, 256), label_gsd=2, seed=1)
+    label = next((tmp_path / 'data').glob('LC*'))
+    with rasterio.open(label, 'r+') as dst:
+        dst.write_colormap(1, {0: (0, 0, 0, 0), 3: (1, 2, 3, 255)})
+    trained = CataloniaDataModule(str(tmp_path / 'data'), patch_size=32)
+    trained.setup('fit')
+    trained.normalisation()
+    label.unlink()
+    mapping = CataloniaDataModule(str(tmp_path / 'data'), patch_size=32)
+    mapping.load_state_dict(trained.state_dict())
+    assert mapping.legend[3].colour == (1, 2, 3)
+    assert mapping.legend[4] == LEGEND[4]

@@ -73,10 +73,19 @@ def cell_size(patch_sizes: Sequence[int]) -> int:
     Examples:
         >>> cell_size([256]), cell_size([64]), cell_size([96, 128]), cell_size([50])
         (32, 8, 8, 5)
+
+    Raises:
+        LandcoverError: If the sizes have no common divisor of at least 4.
     """
     common = int(np.gcd.reduce(list(patch_sizes)))
     target = max(min(patch_sizes) // 8, 4)
-    return max(d for d in range(1, min(target, common) + 1) if common % d == 0)
+    cell = max(d for d in range(1, min(target, common) + 1) if common % d == 0)
+    if cell < 4:
+        raise LandcoverError(
+            f'patch sizes {list(patch_sizes)} px share no divisor of at least 4, so the ground would be counted in '
+            'cells too small for a country: choose multiples of 8'
+        )
+    return cell
 
 
 def take_inventory(images: CataloniaSentinel2, labels: ICGCLandCover, cell: int, *, progress: bool = True) -> Inventory:

@@ -15,9 +15,9 @@ from torchgeo.samplers import SpatialSampler
 from ..errors import LandcoverError
 from ..grid import PixelGrid, PixelWindow
 from ..legend import LEGEND, NODATA
-from .blocks import cells_within
 from .cells import covered_by, square_sums
 from .inventory import Inventory
+from .polygons import cells_within
 
 #: Code of water and sea, whose endless patches teach nothing.
 WATER = LEGEND.code('watercourses and water bodies')

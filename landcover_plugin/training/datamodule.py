@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torchgeo.datamodules import GeoDataModule
 from torchgeo.datasets import GeoDataset, IntersectionDataset
@@ -23,13 +21,15 @@ from ..datasets.icgc import ICGCLandCover, SourceLegend
 from ..datasets.sentinel2 import CataloniaSentinel2, Seasons, true_colour
 from ..errors import LandcoverError
 from ..grid import PixelWindow, tile_starts
-from ..legend import LEGEND, NODATA
+from ..legend import LEGEND, Legend
 from ..rasters.labels import Aggregation
-from ..sampling.blocks import Split, SplitName, block_split, fold_split, polygon_split, write_split
+from ..sampling.blocks import Split, SplitName, block_split, fold_split
 from ..sampling.inventory import Inventory, cached_inventory, cell_size, fingerprint, unknown_values_sentence
+from ..sampling.polygons import polygon_split, write_split
 from ..sampling.samplers import BalancedPatchSampler, CoverSampler, RankSampler, WindowSampler
 from ..sampling.statistics import cached_statistics
 from .augmentation import Batch, BatchTransform, geometry_augmentations, light_augmentations
+from .batches import pad_and_stack
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +137,7 @@ class CataloniaDataModule(GeoDataModule):
         self.images: CataloniaSentinel2 | None = None
         self.labels: ICGCLandCover | None = None
         self.area: PixelWindow | None = None
+        self._legend = LEGEND
         self._inventory: Inventory | None = None
         self._split: Split | None = None
         self._class_counts: NDArray[np.int64] | None = None
@@ -191,9 +192,9 @@ class CataloniaDataModule(GeoDataModule):
         return len(self.open_images().channels)
 
     @property
-    def legend(self) -> Any:
-        """Names and colours of the classes, in the colours of the label raster where it has some."""
-        return LEGEND if self.labels is None else self.labels.legend
+    def legend(self) -> Legend:
+        """Names and colours of the classes: those of the label raster, or of the one that the checkpoint knew."""
+        return self._legend if self.labels is None else self.labels.legend
 
     # Split, counts and statistics: from the checkpoint where one was loaded, else computed and cached
 
@@ -257,6 +258,7 @@ class CataloniaDataModule(GeoDataModule):
             return {}
         state: dict[str, Any] = {'mean': list(self._norm[0]), 'std': list(self._norm[1])}
         state |= {'channels': self.open_images().channels, 'dates': self.open_images().dates}
+        state['colours'] = self.legend.palette.tolist()
         if self._split is not None:
             grid = self._split.grid
             state['split'] = {
@@ -277,6 +279,7 @@ class CataloniaDataModule(GeoDataModule):
         self._check_bands(state_dict.get('channels'))
         if self.settings.mean is None and 'mean' in state_dict:
             self._norm = (state_dict['mean'], state_dict['std'])
+        self._legend = LEGEND.with_colours(dict(enumerate(state_dict.get('colours', []))))
         saved = state_dict.get('split')
         if not saved:
             return
@@ -477,28 +480,6 @@ class CataloniaDataModule(GeoDataModule):
             return true_colour(reflectance, bands)
         first = reflectance[[0, min(1, len(reflectance) - 1), min(2, len(reflectance) - 1)]]
         return np.moveaxis((first / 0.3).clamp(0, 1).numpy(), 0, -1)
-
-
-def pad_and_stack(samples: Sequence[Sample], size: int = 1) -> Batch:
-    """Stack samples into a batch; smaller ones are padded right and below to the largest.
-
-    Padding is what was not measured: 0 in images, no data in masks, False in validity.
-
-    Args:
-        samples: Dictionaries with ``image`` ``(C, H, W)``, ``valid`` ``(H, W)`` and maybe ``mask`` ``(H, W)``.
-        size: Pad to this height and width at least, so that what is predicted does not depend on the batch.
-    """
-    height = max(size, *(s['image'].shape[-2] for s in samples))
-    width = max(size, *(s['image'].shape[-1] for s in samples))
-    batch: Batch = {}
-    for key in ('image', 'valid', 'mask'):
-        if key in samples[0]:
-            batch[key] = torch.stack([_pad(s[key], height, width) for s in samples])
-    return batch
-
-
-def _pad(values: Tensor, height: int, width: int) -> Tensor:
-    return F.pad(values, (0, width - values.shape[-1], 0, height - values.shape[-2]), value=NODATA)
 
 
 def _year(path: str) -> str | None:
