@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import lightning.pytorch  # noqa: F401 - binds its log handler here, not to a stream that one test captures
@@ -210,6 +212,20 @@ def test_resume_continues_the_run(trained, good, tmp_path):
     assert resumed['global_step'] == 4
 
 
+def test_an_interrupted_run_says_how_to_go_on(good, tmp_path):
+    """Ctrl-C while training: code 130 and the checkpoint with which to go on."""
+    args = [f'--data.root={good}', f'--trainer.default_root_dir={tmp_path}', *SMALL, '--trainer.max_epochs=1000']
+    started = subprocess.Popen([*LANDCOVER, 'fit', *args], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.rglob('last.ckpt')) and time.monotonic() < deadline and started.poll() is None:
+        time.sleep(0.2)
+    started.send_signal(signal.SIGINT)
+    said = started.communicate(timeout=60)[1]
+    assert started.returncode == 130, said
+    assert '--ckpt_path' in said
+    assert 'last.ckpt' in said
+
+
 # What it says
 
 
@@ -344,6 +360,25 @@ def test_unknown_yaml_key_and_broken_yaml(capsys, tmp_path):
     config.write_text('data:\n  patch_size: [64\n')
     assert 'x.yaml is not valid YAML' in error_of(capsys, 'fit', f'--config={config}')
     assert 'does not exist' in error_of(capsys, 'fit', f'--config={tmp_path}/none.yaml')
+
+
+def test_a_misspelt_key_is_put_right(capsys):
+    assert 'did you mean data.patch_size?' in error_of(capsys, 'fit', '--data.patchsize=64')
+
+
+def test_an_offset_of_the_wrong_sign(capsys, good):
+    assert 'never positive for Sentinel-2' in fit_error(capsys, good, '--data.reflectance_offset=1000')
+
+
+def test_another_offset_than_in_training_is_told(capsys, trained, tmp_path):
+    args = [f'--ckpt_path={trained}', '--data.reflectance_offset=-1000', f'--output.path={tmp_path}/map.tif']
+    assert cli.main(['predict', *args, '--data.bbox=[400500, 4599000, 400800, 4599300]']) == 0
+    assert 'trained with reflectance scale and offset [10000.0, 0.0]' in capsys.readouterr().err
+
+
+def test_a_bbox_in_degrees_that_lies_elsewhere(capsys, trained, tmp_path):
+    args = [f'--ckpt_path={trained}', '--data.bbox_wgs84=[41.51, 1.81, 41.52, 1.83]', f'--output.path={tmp_path}/m.tif']
+    assert 'which cover [1.80' in error_of(capsys, 'predict', *args)
 
 
 def test_value_of_the_wrong_type(capsys):

@@ -160,7 +160,7 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path, monkeypatch, confusion):
 
 def test_an_existing_folder_is_kept_unless_overwriting_is_allowed(tmp_path, undrawn, confusion, picture):
     folder = write_report(tmp_path / 'r', confusion, pictures=[picture])
-    with pytest.raises(LandcoverError, match='r exists already: choose another folder, or allow overwrite'):
+    with pytest.raises(LandcoverError, match='r exists already: choose another folder, or allow replacing'):
         write_report(folder, 2 * confusion)
     assert (folder / 'samples').exists()
     write_report(folder, 2 * confusion, overwrite=True)

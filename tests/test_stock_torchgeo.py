@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from landcover_plugin import cli
 from landcover_plugin.datasets.simulated import Scene
 
 TORCHGEO = Path(sys.executable).with_name('torchgeo')
@@ -101,6 +102,25 @@ def test_our_task_and_data_are_tested_from_their_checkpoint(scene: Scene, tmp_pa
     (checkpoint,) = tmp_path.glob('runs/**/*.ckpt')
     output = run(tmp_path, 'test', '--config', 'x.yaml', '--ckpt_path', str(checkpoint), '--weights_only', 'true')
     assert 'test_mIoU' in output
+
+
+@pytest.mark.slow
+def test_landcover_maps_with_a_checkpoint_of_stock_torchgeo(scene: Scene, tmp_path: Path) -> None:
+    fit(tmp_path, scene.label.parent, OUR_TASK, OUR_DATA)
+    (checkpoint,) = tmp_path.glob('runs/**/*.ckpt')
+    target = tmp_path / 'map.tif'
+    assert cli.main(['predict', f'--ckpt_path={checkpoint}', f'--output.path={target}']) == 0
+    assert target.is_file()
+
+
+@pytest.mark.slow
+def test_landcover_refuses_a_checkpoint_of_another_task(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(tmp_path, scene.label.parent, STOCK_TASK, OUR_DATA)
+    (checkpoint,) = tmp_path.glob('runs/**/*.ckpt')
+    assert cli.main(['predict', f'--ckpt_path={checkpoint}', f'--output.path={tmp_path}/map.tif']) == 1
+    assert 'is one of SemanticSegmentation, not of LandCoverSegmentation' in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -331,7 +331,7 @@ def test_check_output_names_what_is_wrong(tmp_path):
     file = tmp_path / 'file.tif'
     file.write_bytes(b'x')
     assert check_output(file, overwrite=True) == file
-    with pytest.raises(LandcoverError, match='exists already: choose another name, or allow overwriting'):
+    with pytest.raises(LandcoverError, match='exists already: choose another name, or allow replacing'):
         check_output(file)
     with pytest.raises(LandcoverError, match='is a folder: name a file in it'):
         check_output(tmp_path, overwrite=True)

@@ -1,6 +1,9 @@
 """fit, validate, test and predict: LightningCLI with our task, data and outputs."""
 
+import argparse
+import difflib
 import logging
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +26,7 @@ log = logging.getLogger(__name__)
 _CKPT_WORDS = ('best', 'last', 'hpc')
 
 #: Settings of the data that belong to one run of predict, not to the checkpoint.
-_NOT_FROM_CHECKPOINT = ('bbox', 'bbox_wgs84', 'overlap', 'num_workers', 'cache', '_instantiator')
+_NOT_FROM_CHECKPOINT = ('bbox', 'bbox_wgs84', 'overlap', 'num_workers', 'cache')
 
 _DESCRIPTIONS = {
     'fit': 'Train a network. Example: landcover fit --config configs/unet.yaml --data.root DIR',
@@ -42,7 +45,20 @@ class _Parser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the message without jsonargparse's frame around it."""
         text = ' '.join(str(message).split())
-        raise LandcoverError(f'{text} (see landcover COMMAND --help)') from ex
+        unknown = re.search(r"(?:arguments: --|option ')([\w.]+)", text)
+        near = difflib.get_close_matches(unknown.group(1), _keys(self), n=1) if unknown else []
+        hint = f'did you mean {near[0]}?' if near else 'landcover COMMAND --help lists the keys of a command'
+        raise LandcoverError(f'{text}; {hint}') from ex
+
+
+def _keys(parser: argparse.ArgumentParser) -> list[str]:
+    """Names of all keys of a parser and of its commands."""
+    keys = []
+    for action in parser._actions:
+        keys.append(action.dest)
+        commands = action.choices.values() if isinstance(action.choices, Mapping) else ()
+        keys += [key for command in commands if isinstance(command, argparse.ArgumentParser) for key in _keys(command)]
+    return keys
 
 
 class _RunRecord(SaveConfigCallback):
@@ -77,6 +93,7 @@ class LandcoverCLI(LightningCLI):
                 'default_root_dir': 'runs',
                 'max_epochs': 100,
                 'log_every_n_steps': 10,
+                'enable_model_summary': False,
                 'callbacks': [TensorBoardPictures()] if command == 'fit' else [],
                 **({} if command == 'fit' else {'logger': False}),
             },
@@ -99,9 +116,7 @@ class LandcoverCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The outputs of the command, and what the data tell the task."""
-        parser.link_arguments(
-            'data', 'model.in_channels', compute_fn=lambda data: data.in_channels, apply_on='instantiate'
-        )
+        parser.link_arguments('data', 'model.in_channels', compute_fn=_channels_of, apply_on='instantiate')
         if self.command == 'fit':
             parser.add_lightning_class_args(ModelCheckpoint, 'checkpoint')
             parser.add_lightning_class_args(EarlyStopping, 'early_stopping')
@@ -136,12 +151,33 @@ class LandcoverCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Nothing: :meth:`parse_arguments` took the checkpoint's settings, below those of YAML and command line."""
 
+    def before_fit(self) -> None:
+        """Say what is trained."""
+        h, count = self.model.hparams, sum(p.numel() for p in self.model.parameters())
+        log.info('%s with %s: %.1f million weights, %d channels', h.model, h.backbone, count / 1e6, h.in_channels)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run the command; Ctrl-C, which Lightning turns into an exit, stays what it is."""
+        try:
+            super()._run_subcommand(subcommand)
+        except SystemExit:
+            if not self.trainer.interrupted:
+                raise
+            last = getattr(self.trainer.checkpoint_callback, 'last_model_path', '')
+            if last:
+                log.info('to go on, give the same command and --ckpt_path %s', last)
+            raise KeyboardInterrupt from None
+
     def after_fit(self) -> None:
         """Say where the result is."""
         callback = self.trainer.checkpoint_callback
         if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
             score = callback.best_model_score
             log.info('best checkpoint (%s %.3f): %s', callback.monitor, score, callback.best_model_path)
+
+
+def _channels_of(data: CataloniaDataModule) -> int:
+    return data.in_channels
 
 
 def _checkpoint_path(args: list[str]) -> str | None:
@@ -170,15 +206,17 @@ def _settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     data = checkpoint.get('datamodule_hyper_parameters', {})
     if not model or not data or 'root' not in data:
         raise LandcoverError('the checkpoint was not written by landcover fit: it lacks the settings of task and data')
-    names = {f'data.{k}': v for k, v in data.items() if k not in _NOT_FROM_CHECKPOINT}
-    skip = ('in_channels', '_instantiator', '_class_path')
-    return names | {f'model.{k}': v for k, v in model.items() if k not in skip}
+    for part, ours in ((model, LandCoverSegmentation), (data, CataloniaDataModule)):
+        if (found := part.get('_class_path', ours.__name__).rsplit('.')[-1]) != ours.__name__:
+            raise LandcoverError(f'the checkpoint is one of {found}, not of {ours.__name__}: map it with its own tool')
+    names = {f'data.{k}': v for k, v in data.items() if k not in _NOT_FROM_CHECKPOINT and not k.startswith('_')}
+    return names | {f'model.{k}': v for k, v in model.items() if k != 'in_channels' and not k.startswith('_')}
 
 
 def _quieten() -> None:
     """Drop advertisements and warnings that the user can do nothing about."""
-    rank_zero = logging.getLogger('lightning.pytorch.utilities.rank_zero')
-    rank_zero.addFilter(lambda record: 'Tip:' not in record.getMessage())
+    for name in ('lightning.pytorch', 'lightning.fabric'):
+        logging.getLogger(name).setLevel(logging.WARNING)
     expected = (
         'does not have many workers',
         'LeafSpec',

@@ -91,6 +91,11 @@ class CataloniaSentinel2(PixelExactDataset):
             raise LandcoverError(f"seasons must be 'separate' or 'stack', got {seasons!r}")
         if not 0 < reflectance_scale < np.inf:
             raise LandcoverError(f'reflectance_scale must be a number > 0, got {reflectance_scale}')
+        if not -np.inf < reflectance_offset <= 0:
+            raise LandcoverError(
+                'reflectance_offset is added to the digital numbers and never positive for Sentinel-2: 0, or -1000 '
+                f'from processing baseline 04.00 on; got {reflectance_offset}'
+            )
         self.seasons, self.nodata_value = seasons, nodata
         self.reflectance_scale, self.reflectance_offset = reflectance_scale, reflectance_offset
         self._band_order = tuple(map(band_name, band_order)) if band_order else None

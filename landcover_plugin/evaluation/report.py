@@ -40,7 +40,8 @@ _HEADINGS = {
 
 _NOTE = (
     'Percent of labelled test pixels. n/a: the class has no reference pixel in the test split (or, for '
-    "user's accuracy, was never predicted); means leave it out. Pixel counts are no area estimates."
+    "user's accuracy, was never predicted), and it does not enter the means. Where months are separate looks at the "
+    'ground, each is scored on its own and a pixel counts once for each. Pixel counts are no area estimates.'
 )
 
 log = logging.getLogger(__name__)
@@ -244,7 +245,9 @@ def _refuse_existing(target: Path, overwrite: bool) -> None:
     if not target.is_dir():
         raise LandcoverError(f'{target} is a file, not a folder for the report: choose another path')
     if not overwrite:
-        raise LandcoverError(f'{target} exists already: choose another folder, or allow overwrite')
+        raise LandcoverError(
+            f'{target} exists already: choose another folder, or allow replacing it with --output.overwrite true'
+        )
     strangers = sorted({path.name for path in target.iterdir()} - CONTENTS)
     if strangers:
         raise LandcoverError(

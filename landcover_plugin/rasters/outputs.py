@@ -57,7 +57,9 @@ def _refuse_existing(target: Path, overwrite: bool) -> None:
     if not target.exists():
         return
     if not overwrite:
-        raise LandcoverError(f'{target} exists already: choose another name, or allow overwriting (--overwrite)')
+        raise LandcoverError(
+            f'{target} exists already: choose another name, or allow replacing it with --output.overwrite true'
+        )
     if not os.access(target, os.W_OK):
         raise LandcoverError(f'{target} is write-protected: choose another name, or lift the protection')
 

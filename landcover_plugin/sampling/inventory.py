@@ -106,7 +106,7 @@ def take_inventory(images: CataloniaSentinel2, labels: ICGCLandCover, cell: int,
     valid = np.zeros((len(looks), rows, cols), dtype=np.uint32)
     before = labels.unknown_count
     windows = list(_scan_windows(grid, max(SCAN_SIZE // cell, 1) * cell))
-    for window in tqdm(windows, desc='inventory', unit='window', disable=not progress, leave=False):
+    for window in tqdm(windows, desc='inventory', unit='window', disable=None if progress else True, leave=False):
         part = grid.subgrid(window)
         codes = labels.read_codes(part)
         seen = [images.read(part, look)[1] for look in looks]

@@ -44,7 +44,7 @@ def band_statistics(
     pieces = [piece for window in windows for piece in cut_window(window, SAMPLE_SIZE)]
     chosen = np.random.default_rng(seed).permutation(len(pieces))[:SAMPLE_WINDOWS]
     count, total, squares = 0, np.zeros(1), np.zeros(1)
-    for i in tqdm(np.sort(chosen), desc='statistics', unit='window', disable=not progress, leave=False):
+    for i in tqdm(np.sort(chosen), desc='statistics', unit='window', disable=None if progress else True, leave=False):
         for look in images.looks:
             image, valid = images.read(images.grid.subgrid(pieces[i]), look)
             pixels = image[:, valid].astype(np.float64)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rasterio.crs import CRS
+from rasterio.warp import transform_bounds
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchgeo.datamodules import GeoDataModule
@@ -20,8 +21,8 @@ from torchgeo.datasets.utils import Sample
 from ..datasets.icgc import ICGCLandCover, SourceLegend
 from ..datasets.sentinel2 import CataloniaSentinel2, Seasons, true_colour
 from ..errors import LandcoverError
-from ..grid import PixelWindow, tile_starts
-from ..legend import LEGEND, Legend
+from ..grid import PixelGrid, PixelWindow, tile_starts
+from ..legend import LEGEND, NODATA, Legend
 from ..rasters.labels import Aggregation
 from ..sampling.blocks import Split, SplitName, block_split, fold_split
 from ..sampling.inventory import Inventory, cached_inventory, cell_size, fingerprint, unknown_values_sentence
@@ -259,6 +260,7 @@ class CataloniaDataModule(GeoDataModule):
         state: dict[str, Any] = {'mean': list(self._norm[0]), 'std': list(self._norm[1])}
         state |= {'channels': self.open_images().channels, 'dates': self.open_images().dates}
         state['colours'] = self.legend.palette.tolist()
+        state['reflectance'] = self._reflectance()
         if self._split is not None:
             grid = self._split.grid
             state['split'] = {
@@ -279,6 +281,12 @@ class CataloniaDataModule(GeoDataModule):
         self._check_bands(state_dict.get('channels'))
         if self.settings.mean is None and 'mean' in state_dict:
             self._norm = (state_dict['mean'], state_dict['std'])
+        trained = state_dict.get('reflectance', self._reflectance())
+        if trained != self._reflectance():
+            log.warning(
+                'the checkpoint was trained with reflectance scale and offset %s, these data are read with %s: right '
+                'only if they are of another processing baseline', trained, self._reflectance()
+            )  # fmt: skip
         self._legend = LEGEND.with_colours(dict(enumerate(state_dict.get('colours', []))))
         saved = state_dict.get('split')
         if not saved:
@@ -299,6 +307,9 @@ class CataloniaDataModule(GeoDataModule):
                 'ground may hold ground that this model was trained on'
             )
         self._transforms.clear()
+
+    def _reflectance(self) -> list[float]:
+        return [float(self.settings.reflectance_scale), float(self.settings.reflectance_offset)]
 
     def _check_bands(self, trained: list[str] | None) -> None:
         channels = self.open_images().channels
@@ -338,13 +349,24 @@ class CataloniaDataModule(GeoDataModule):
             ) from e
         self.train_dataset = self.val_dataset = self.test_dataset = dataset
         if stage == 'fit':
-            log.info('split in px: %s', self._describe_split())
+            self._describe_split()
 
-    def _describe_split(self) -> str:
+    def _describe_split(self) -> None:
+        """Say how much labelled ground each split has, and which classes it will not be able to score."""
         inventory, split = self.inventory(), self.split
+        total = int(inventory.labelled.sum())
         names: tuple[SplitName, ...] = ('train', 'val', 'test')
-        pixels = {n: int(inventory.labelled[split.region(n)].sum()) for n in names}
-        return ', '.join(f'{n} {v:,}' for n, v in pixels.items())
+        counts = {n: inventory.class_counts(split.region(n))[NODATA + 1 :] for n in names}
+        shares = ', '.join(f'{n} {c.sum():,} px ({c.sum() / total:.0%})' for n, c in counts.items())
+        lost = 1 - sum(int(c.sum()) for c in counts.values()) / total
+        log.info('labelled ground: %s; %.0f%% lies in the buffers between blocks', shares, 100 * lost)
+        for name in names[1:]:
+            missing = [c for c in LEGEND.codes if inventory.class_counts()[c] and not counts[name][c - 1]]
+            if counts[name].any() and missing:
+                log.warning(
+                    'the %s ground holds nothing of %s, so it cannot score that; a smaller patch_size or block_size, '
+                    'or folds, may help', name, ', '.join(self.legend[c].name for c in missing)
+                )  # fmt: skip
 
     def _check_years(self, images: CataloniaSentinel2, labels: ICGCLandCover) -> None:
         years = {f[:4] for f in images.dates}
@@ -360,9 +382,9 @@ class CataloniaDataModule(GeoDataModule):
         wanted = grid.window(grid.bbox_from_wgs84(s.bbox_wgs84) if s.bbox is None else s.bbox)
         area = wanted.intersection(grid.full)
         if area.is_empty:
+            cover, where = ([float(v) for v in grid.bounds()], str(grid.crs)) if s.bbox else (_degrees(grid), 'degrees')
             raise LandcoverError(
-                f'the bbox {s.bbox or s.bbox_wgs84} lies outside the mosaics, which cover '
-                f'{[float(v) for v in grid.bounds()]} in {grid.crs}'
+                f'the bbox {s.bbox or s.bbox_wgs84} lies outside the mosaics, which cover {cover} in {where}'
             )
         if area != wanted:
             log.warning('the bbox reaches beyond the mosaics; the map covers %s', grid.bounds(area))
@@ -480,6 +502,11 @@ class CataloniaDataModule(GeoDataModule):
             return true_colour(reflectance, bands)
         first = reflectance[[0, min(1, len(reflectance) - 1), min(2, len(reflectance) - 1)]]
         return np.moveaxis((first / 0.3).clamp(0, 1).numpy(), 0, -1)
+
+
+def _degrees(grid: PixelGrid) -> list[float]:
+    """Bounds of a grid in degrees: west, south, east, north."""
+    return [round(v, 5) for v in transform_bounds(grid.crs, CRS.from_epsg(4326), *grid.bounds(), densify_pts=21)]
 
 
 def _year(path: str) -> str | None:

@@ -253,7 +253,9 @@ class LandCoverSegmentation(SemanticSegmentation):
             for kind, values in (('IoU', scores.iou), ('Dice', scores.dice), ('accuracy', scores.producers_accuracy))
             for c in LEGEND.codes
         }
-        self.log_dict(overall, prog_bar=True)  # NaN where nothing was labelled: callbacks rank it last
+        shown = {k: overall.pop(k) for k in (f'{name}_mIoU', f'{name}_OA')}
+        self.log_dict(shown, prog_bar=True)  # NaN where nothing was labelled: callbacks rank it last
+        self.log_dict(overall)
         self.log_dict({k: float(v) for k, v in by_class.items() if v == v})  # n/a is not logged as 0
         return confusion
 
