@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .._version import __version__
 from ..errors import LandcoverError
-from ..legend import LEGEND, NODATA
+from ..legend import LEGEND, NODATA, Legend
 from ..training.metrics import Scores
 from .figures import plot_confusion, plot_sample
 from .report import Picture, check_writable, summary, write_report
@@ -99,6 +99,7 @@ class ReportWriter(pl.Callback):
         folder = write_report(
             self.path,
             confusion,
+            legend=_legend(trainer),
             pictures=[picture for _, (_, picture) in sorted(self._best.items(), key=lambda item: item[0])],
             metadata=_metadata(trainer, pl_module),
             overwrite=self.overwrite,
@@ -157,16 +158,21 @@ class TensorBoardPictures(pl.Callback):
         confusion = getattr(pl_module, 'val_confusion', None)
         for board in (board for board in boards if hasattr(board, 'add_figure')):
             if confusion is not None and confusion[NODATA + 1 :].any():
-                figure = plot_confusion(confusion, LEGEND)
+                figure = plot_confusion(confusion, _legend(trainer))
                 board.add_figure('confusion', figure, global_step=trainer.global_step)
             for number, p in enumerate(self._kept, start=1):
-                figure = plot_sample(p.rgb, p.label, p.prediction, LEGEND, title=p.title)
+                figure = plot_sample(p.rgb, p.label, p.prediction, _legend(trainer), title=p.title)
                 board.add_figure(f'sample/{number:02d}', figure, global_step=trainer.global_step)
         self._kept.clear()
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
         due = (trainer.current_epoch + 1) % self.every_n_epochs == 0
         return due and trainer.is_global_zero and not trainer.sanity_checking
+
+
+def _legend(trainer: pl.Trainer) -> Legend:
+    """The colours of the data's own label raster, where the data module knows them."""
+    return getattr(getattr(trainer, 'datamodule', None), 'legend', LEGEND)
 
 
 def _check_at_least(least: int, **values: int) -> None:

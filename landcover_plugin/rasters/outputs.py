@@ -3,6 +3,8 @@
 import errno
 import os
 import shutil
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -83,3 +85,20 @@ def cannot_write(target: Path, error: BaseException) -> LandcoverError:
             'free some space or choose a folder on another disk'
         )
     return LandcoverError(f'{target} cannot be written ({reason}): {way_out}')
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file that appears under its name only when it is whole; its folder is made.
+
+    Args:
+        path: The file.
+        write: Writes to the hidden path beside it that it is given.
+    """
+    staging = path.with_name(f'.{path.stem}-{os.getpid()}{path.suffix}')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(staging)
+        staging.replace(path)
+    finally:
+        with suppress(OSError):  # a read-only disk refuses even to delete what is not there
+            staging.unlink(missing_ok=True)

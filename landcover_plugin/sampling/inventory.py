@@ -3,11 +3,9 @@
 import hashlib
 import json
 import logging
-import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from ..datasets.sentinel2 import CataloniaSentinel2
 from ..errors import LandcoverError
 from ..grid import PixelGrid, PixelWindow
 from ..legend import LEGEND, NODATA
+from ..rasters.outputs import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -200,23 +199,6 @@ def cached_inventory(
     except OSError as e:
         log.warning('the inventory could not be kept in %s (%s); the next run scans the rasters again', folder, e)
     return taken
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file that appears under its name only when it is whole; its folder is made.
-
-    Args:
-        path: The file.
-        write: Writes to the hidden path beside it that it is given.
-    """
-    staging = path.with_name(f'.{path.stem}-{os.getpid()}{path.suffix}')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(staging)
-        staging.replace(path)
-    finally:
-        with suppress(OSError):  # a read-only disk refuses even to delete what is not there
-            staging.unlink(missing_ok=True)
 
 
 def fingerprint(images: CataloniaSentinel2, labels: ICGCLandCover, *parameters: object) -> str:

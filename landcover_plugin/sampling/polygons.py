@@ -15,8 +15,9 @@ from rasterio.crs import CRS
 from ..errors import LandcoverError
 from ..grid import PixelGrid
 from ..legend import LEGEND
+from ..rasters.outputs import write_whole
 from .blocks import SPLITS, Split
-from .inventory import Inventory, write_whole
+from .inventory import Inventory
 
 #: Other words for the splits that polygon files use.
 _SYNONYMS = {'validation': 'val', 'valid': 'val', 'training': 'train', 'testing': 'test'}

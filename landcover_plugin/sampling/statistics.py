@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ..datasets.sentinel2 import CataloniaSentinel2
 from ..errors import LandcoverError
 from ..grid import PixelWindow
-from .inventory import write_whole
+from ..rasters.outputs import write_whole
 from .samplers import cut_window
 
 log = logging.getLogger(__name__)
