@@ -143,6 +143,11 @@ class PixelGrid:
         transform = self.transform @ Affine.translation(window.col, window.row)
         return PixelGrid(self.crs, transform, window.height, window.width)
 
+    def refined(self, factor: int) -> 'PixelGrid':
+        """The same ground in pixels ``factor`` times smaller."""
+        transform = self.transform @ Affine.scale(1 / factor)
+        return PixelGrid(self.crs, transform, self.height * factor, self.width * factor)
+
     def slices(self, window: PixelWindow) -> tuple[slice, slice]:
         """A window as the ``(x, y)`` slices in CRS units with which TorchGeo datasets are indexed."""
         xmin, ymin, xmax, ymax = self.bounds(window)
@@ -190,11 +195,21 @@ class PixelGrid:
         left, bottom, right, top = transform_bounds(wgs84, self.crs, west, south, east, north, densify_pts=201)
         return left, bottom, right, top
 
+    def window_of(self, other: 'PixelGrid') -> PixelWindow | None:
+        """The window that another grid's pixels fill, or None where their edges do not coincide.
+
+        The CRS is not compared.
+        """
+        own, its = self.transform, other.transform
+        same_res = math.isclose(own.a, its.a, rel_tol=1e-9) and math.isclose(own.e, its.e, rel_tol=1e-9)
+        col, row = (its.c - own.c) / own.a, (its.f - own.f) / own.e
+        if not (same_res and _near_integer(col) and _near_integer(row)):
+            return None
+        return PixelWindow(round(row), round(col), other.height, other.width)
+
     def aligned_with(self, other: 'PixelGrid') -> bool:
         """Whether the pixel edges of both grids coincide (same size and phase); the CRS is not compared."""
-        same_res = np.allclose(self.res, other.res, rtol=1e-9, atol=0)  # degrees: 1e-8 is no rounding error
-        col, row = self._position(*other.origin)
-        return bool(same_res and _near_integer(col) and _near_integer(row))
+        return self.window_of(other) is not None
 
 
 class AnchoredRes(tuple[float, float]):

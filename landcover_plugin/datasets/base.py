@@ -1,10 +1,7 @@
 """What both datasets share: pixel-exact queries on a RasterDataset."""
 
-import os
-import re
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from pyproj import CRS as PyprojCRS
@@ -12,12 +9,7 @@ from rasterio.crs import CRS
 from torchgeo.datasets import RasterDataset
 from torchgeo.datasets.utils import GeoSlice, Sample
 
-from ..errors import LandcoverError
 from ..grid import AnchoredRes, PixelGrid, check_bbox
-from ..rasters.opening import check_whole, open_raster, vsi_path
-from ..rasters.reading import same_ground
-
-PathLike = str | os.PathLike[str]
 
 
 class PixelExactDataset(RasterDataset):
@@ -27,70 +19,28 @@ class PixelExactDataset(RasterDataset):
     one size always give one shape. Pixels are resampled only when another dataset dictates a CRS, a pixel size
     or an origin that the files do not have, and then by a named method. File handles belong to the process
     and thread that use them.
-
-    Raises:
-        LandcoverError: If no file is found, or one is truncated, has no CRS, or lies on another grid
-            than the first.
     """
-
-    #: What the names of the files look like, for messages.
-    expected_name: ClassVar[str] = '*.tif'
-
-    paths: list[str]
 
     def __init__(
         self,
-        paths: PathLike | Iterable[PathLike],
+        files: Sequence[str],
+        grid: PixelGrid,
         crs: PyprojCRS | None,
         res: float | tuple[float, float] | None,
         bands: Sequence[str] | None,
         transforms: Callable[[Sample], Sample] | None,
     ) -> None:
-        """Open and check the files, and index them."""
+        """Index the files, which have been found and checked, and the grid over all of them."""
         self._catalog_index: Any = None
-        self.paths = gdal_paths(paths)
-        self.grid = self._common_grid()
-        super().__init__(self.paths, crs=crs, res=res, bands=bands, transforms=transforms)
+        self._files, self.grid = list(files), grid
+        super().__init__(self._files, crs=crs, res=res, bands=bands, transforms=transforms)
         if tuple(self.res) == self.grid.res:
             self._res = AnchoredRes(self.grid.res, self.grid.origin)
 
     @property
     def files(self) -> list[str]:
-        """Files of this dataset's kind, in the order of their names.
-
-        Raises:
-            LandcoverError: If a path does not exist or nothing matches.
-        """
-        files: set[str] = set()
-        for path in self.paths:
-            name = os.fspath(path)
-            if not name.startswith('/vsi') and not Path(name).exists():
-                raise LandcoverError(f'{name} does not exist; name the folder or file that holds the rasters')
-        files.update(f for f in super().files if re.match(self.filename_regex, Path(f).name))
-        if not files:
-            places = ', '.join(map(str, self.paths))
-            raise LandcoverError(
-                f'no {self.expected_name} raster in {places}; name the folder that holds it or rename the file'
-            )
-        return sorted(files)
-
-    def _common_grid(self) -> PixelGrid:
-        """The grid over all files: that of the first, grown to their joint extent."""
-        grids = {}
-        for path in self.files:
-            check_whole(path)
-            grids[path] = PixelGrid.of(open_raster(path))
-        first, *others = grids.items()
-        for path, grid in others:
-            if not same_ground(grid.crs, first[1].crs, grid.bounds()) or not first[1].aligned_with(grid):
-                raise LandcoverError(
-                    f'{path} and {first[0]} lie on different pixel grids (CRS, pixel size or origin); '
-                    'warp one onto the other (gdalwarp -tap) or load them as two datasets'
-                )
-        bounds = [g.bounds() for g in grids.values()]
-        lows, highs = zip(*((b[:2], b[2:]) for b in bounds), strict=True)
-        joint = (*map(min, zip(*lows, strict=True)), *map(max, zip(*highs, strict=True)))
-        return first[1].subgrid(first[1].window(joint))
+        """Files of this dataset's kind, in the order of their names."""
+        return self._files
 
     @property
     def crs(self) -> PyprojCRS:
@@ -150,17 +100,6 @@ class PixelExactDataset(RasterDataset):
             raise IndexError(f'query {index} not found in {type(self).__name__} with bounds {self.bounds}')
         return rows[:: t.step], x, y
 
-    def _by_date(self, rows: Iterable[int]) -> dict[Any, list[str]]:
-        """Files of rows of the index, by the start of their time, in order of date and name.
-
-        TorchGeo's splits give several rows to one file, in any order.
-        """
-        self._refresh_catalog()
-        groups: dict[Any, list[str]] = {}
-        for start, path in sorted({(self._intervals[i][0], self._paths[i]) for i in rows}):
-            groups.setdefault(start, []).append(path)
-        return groups
-
     def _target(self, x: slice, y: slice) -> PixelGrid:
         """The pixels that answer a query."""
         anchored = isinstance(self._res, AnchoredRes) and (x.step, y.step) == tuple(self._res)
@@ -180,8 +119,3 @@ class PixelExactDataset(RasterDataset):
 
 def _or(value: float | None, default: float) -> float:
     return default if value is None else float(value)
-
-
-def gdal_paths(paths: PathLike | Iterable[PathLike]) -> list[str]:
-    """One path or several as a list of names that GDAL and TorchGeo find files under."""
-    return [vsi_path(p) for p in ([paths] if isinstance(paths, str | os.PathLike) else paths)]

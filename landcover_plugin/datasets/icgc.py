@@ -1,11 +1,8 @@
-"""ICGC land-cover rasters: labels of 12 classes, aggregated to the image grid."""
+"""ICGC land-cover rasters as a TorchGeo dataset: labels of 12 classes, aggregated to the image grid."""
 
-import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from pathlib import Path
-from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -16,18 +13,13 @@ from torch.utils.data import get_worker_info
 from torchgeo.datasets import GeoDataset, IntersectionDataset
 from torchgeo.datasets.utils import GeoSlice, Sample
 
-from ..errors import LandcoverError, LandcoverWarning
-from ..grid import PixelGrid, PixelWindow
-from ..legend import LEGEND, NODATA, PARENTS, Legend, lookup_table
-from ..rasters.labels import Aggregation, read_labels
-from ..rasters.opening import open_raster
-from ..rasters.reading import read_window
-from .base import PathLike, PixelExactDataset
+from ..errors import LandcoverWarning
+from ..grid import PixelGrid
+from ..rasters.finding import PathLike
+from ..rasters.labels import Aggregation
+from ..rasters.landcover import LABEL_NAME, LabelRasters, SourceLegend
+from .base import PixelExactDataset
 from .plotting import maps_of, panels
-
-SourceLegend = Literal['auto', '12', '41']
-
-_SAYS_12 = re.compile(r'12[_-]?class', re.IGNORECASE)
 
 
 class ICGCLandCover(PixelExactDataset):
@@ -37,15 +29,15 @@ class ICGCLandCover(PixelExactDataset):
     size, in EPSG:25831, EPSG:32631 or another CRS. A sample holds
 
     * ``mask``: int64, shape ``(H, W)``, codes 0-12; 0 is no data, an unknown value, or outside;
+    * ``purity``, if wanted;
     * ``bounds`` and ``transform``, float64, as TorchGeo gives them.
 
     Combined with images (``images & labels``, in either order) it takes the images' pixel grid, origin included.
     """
 
     filename_glob = '*'
-    filename_regex = r'(?i)^(?:LC|cobertes)[-_].*?(?P<date>(?:19|20)\d{2})(?!\d).*\.(?:tif|tiff|vrt)$'
+    filename_regex = LABEL_NAME
     date_format = '%Y'
-    expected_name: ClassVar[str] = 'LC_YYYY_*.tif (such as LC_2018_UTM_WGS84_31N_1m_12_Classes.tif)'
     is_image = False
 
     def __init__(
@@ -57,6 +49,8 @@ class ICGCLandCover(PixelExactDataset):
         *,
         source_legend: SourceLegend = 'auto',
         aggregation: Aggregation = 'mode',
+        class_weights: Mapping[int, float] | None = None,
+        purity: bool = False,
         timeless: bool = False,
     ) -> None:
         """Open the label rasters.
@@ -68,25 +62,24 @@ class ICGCLandCover(PixelExactDataset):
             transforms: Called with each sample.
             source_legend: Values in the files: the ``12`` codes, the ``41`` MCSC values (turned into the 12 by a
                 table that is not official), or ``auto``: told by the name, otherwise by the values.
-            aggregation: How label pixels become a pixel of the image grid: ``mode`` (majority) or ``nearest``.
+            aggregation: How label pixels become a pixel of the image grid: ``mode`` (majority), ``nearest``, or
+                ``weighted`` (majority in which narrow classes count more).
+            class_weights: Of ``weighted``, by code.
+            purity: Give ``purity`` too: uint8, shape ``(H, W)``, percent of the pixel that its code covers.
             timeless: Answer queries of any date rather than of the year in the file name, to use labels of one year
                 with images of another.
 
         Raises:
-            LandcoverError: If files or parameters do not fit, see :class:`PixelExactDataset`.
+            LandcoverError: If files or parameters do not fit, see
+                :class:`~landcover_plugin.rasters.landcover.LabelRasters`.
         """
-        if source_legend not in ('auto', '12', '41'):
-            raise LandcoverError(f"source_legend must be 'auto', '12' or '41', got {source_legend!r}")
-        if aggregation not in ('mode', 'nearest'):
-            raise LandcoverError(f"aggregation must be 'mode' or 'nearest', got {aggregation!r}")
-        self.aggregation: Aggregation = aggregation
-        self.timeless, self.source_legend = timeless, source_legend
-        super().__init__(paths, crs, res, None, transforms)
-        parents = {f: self._is_parent(f) if source_legend == 'auto' else source_legend == '41' for f in self.files}
-        self._tables = {path: lookup_table(parent) for path, parent in parents.items()}
-        self.legend = self._coloured_legend([path for path, parent in parents.items() if not parent])
-        #: Label pixels with values outside the legend that this object has met, in this process.
-        self.unknown_count = 0
+        self.rasters = LabelRasters(
+            paths, source_legend=source_legend, aggregation=aggregation, class_weights=class_weights
+        )
+        self.timeless, self.purity = timeless, purity
+        super().__init__(self.rasters.files, self.rasters.grid, crs, res, None, transforms)
+        self.legend = self.rasters.legend
+        self._warned = False
 
     def __getitem__(self, index: GeoSlice) -> Sample:
         """Codes of a query ``[xmin:xmax, ymin:ymax]`` in CRS units.
@@ -96,15 +89,23 @@ class ICGCLandCover(PixelExactDataset):
         """
         rows, x, y = self._select(index)
         grid = self._target(x, y)
-        codes = self.read_codes(grid, [path for paths in self._by_date(rows).values() for path in paths])
-        sample = self._place(grid) | {'mask': torch.from_numpy(codes).long()}
+        dated = sorted({(self._intervals[i][0], self._paths[i]) for i in rows})
+        sample = self._place(grid) | self.patch(grid, [path for _, path in dated])
+        sample['mask'] = sample['mask'].long()
         return self.transforms(sample) if self.transforms else sample
 
-    def __and__(self, other: GeoDataset) -> IntersectionDataset:
-        """Intersection with another dataset; images come first, since the first dictates the grid."""
-        if getattr(other, 'is_image', True):
-            return IntersectionDataset(other, self)
-        return IntersectionDataset(self, other)
+    def patch(self, grid: PixelGrid, paths: Iterable[str] | None = None) -> Sample:
+        """``mask`` (uint8) and, if wanted, ``purity`` on the pixels of a grid, without asking the index.
+
+        Args:
+            grid: Where; may reach beyond the rasters, which is no data there.
+            paths: Which of the files (default: all).
+        """
+        if not self.purity:
+            return {'mask': torch.from_numpy(self.read_codes(grid, paths))}
+        labels = self.rasters.read(grid, paths)
+        self._warn_of_unknown()
+        return {'mask': torch.from_numpy(labels.codes), 'purity': torch.from_numpy(labels.purity)}
 
     def read_codes(self, grid: PixelGrid, paths: Iterable[str] | None = None) -> NDArray[np.uint8]:
         """Codes on the pixels of a grid, shape ``(grid.height, grid.width)``; the first labelled file wins.
@@ -113,42 +114,33 @@ class ICGCLandCover(PixelExactDataset):
             grid: Where; may reach beyond the rasters, which is no data there.
             paths: Which of the files (default: all).
         """
-        codes = np.zeros((grid.height, grid.width), dtype=np.uint8)
-        for path in self._tables if paths is None else paths:
-            found, unknown = read_labels(path, grid, table=self._tables[path], aggregation=self.aggregation)
-            codes = np.where(codes == NODATA, found, codes)
-            if unknown:
-                self._count_unknown(path, unknown)
+        codes = self.rasters.read_codes(grid, paths)
+        self._warn_of_unknown()
         return codes
 
-    def _count_unknown(self, path: str, count: int) -> None:
-        if not self.unknown_count and get_worker_info() is None:
+    @property
+    def unknown_count(self) -> int:
+        """Label pixels with values outside the legend that this object has met, in this process."""
+        return self.rasters.unknown_count
+
+    def _warn_of_unknown(self) -> None:
+        if self.unknown_count and not self._warned and get_worker_info() is None:
             warnings.warn(
-                f'{path} holds values that are not in the legend ({count:,} label pixels so far); '
-                'they are treated as no data',
+                f'{", ".join(self.files)} holds values that are not in the legend ({self.unknown_count:,} label pixels '
+                'so far); they are treated as no data',
                 LandcoverWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        self.unknown_count += count
+            self._warned = True
+
+    def __and__(self, other: GeoDataset) -> IntersectionDataset:
+        """Intersection with another dataset; images come first, since the first dictates the grid."""
+        if getattr(other, 'is_image', True):
+            return IntersectionDataset(other, self)
+        return IntersectionDataset(self, other)
 
     def _filepath_to_timestamp(self, filepath: PathLike) -> tuple[datetime, datetime]:
         return (self.mint, self.maxt) if self.timeless else super()._filepath_to_timestamp(filepath)
-
-    def _is_parent(self, path: str) -> bool:
-        """Whether a raster holds the 41 MCSC values: its name tells, otherwise a sample of its values."""
-        if _SAYS_12.search(Path(path).name):
-            return False
-        values = sample_values(path)
-        return bool(((values > len(LEGEND.codes)) & (values <= len(PARENTS))).any())
-
-    def _coloured_legend(self, paths: Iterable[str]) -> Legend:
-        """The legend, in the colours of the first 12-class raster that has a colour table."""
-        for path in paths:
-            try:
-                return LEGEND.with_colours(open_raster(path).colormap(1))
-            except ValueError:
-                continue
-        return LEGEND
 
     def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
         """Labels in the colours of the legend, with the prediction beside them where the sample holds one.
@@ -159,27 +151,3 @@ class ICGCLandCover(PixelExactDataset):
             suptitle: Title of the figure.
         """
         return panels({}, maps_of(sample), legend=self.legend, show_titles=show_titles, suptitle=suptitle)
-
-
-def sample_values(path: PathLike, *, windows: int = 64, size: int = 256) -> NDArray[np.int64]:
-    """The different values in an even sample of windows of a label raster, at full resolution.
-
-    Args:
-        path: Raster; its first band is read.
-        windows: About how many windows.
-        size: Edge of a window in pixels.
-
-    Returns:
-        Sorted values.
-    """
-    src = open_raster(path)
-    per_axis = max(int(windows**0.5), 1)
-    rows = np.linspace(0, max(src.height - size, 0), per_axis, dtype=int)
-    cols = np.linspace(0, max(src.width - size, 0), per_axis, dtype=int)
-    found = [
-        np.unique(read_window(path, PixelWindow(int(r), int(c), size, size), indexes=[1]))
-        for r in np.unique(rows)
-        for c in np.unique(cols)
-    ]
-    values = np.unique(np.concatenate(found))
-    return values[np.isfinite(values)].astype(np.int64)

@@ -1,29 +1,25 @@
-"""Sentinel-2 mosaics in CatLC layout: 10 bands, 10 m, one file a season."""
+"""Sentinel-2 mosaics in CatLC layout as a TorchGeo dataset: 10 bands, 10 m, one file a season."""
 
-import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pyproj import CRS as PyprojCRS
-from rasterio.enums import Resampling
 from torchgeo.datasets.errors import RGBBandsMissingError
 from torchgeo.datasets.utils import GeoSlice, Sample
 
 from ..errors import LandcoverError
 from ..grid import PixelGrid
-from ..rasters.opening import band_descriptions, open_raster
-from ..rasters.reading import read_onto
-from .base import PathLike, PixelExactDataset, gdal_paths
+from ..rasters.finding import PathLike
+from ..rasters.mosaics import MOSAIC_NAME, Mosaics, Seasons, month, to_reflectance
+from .base import PixelExactDataset
 from .plotting import maps_of, panels
 
-Seasons = Literal['separate', 'stack']
-
-#: Band order of the CatLC mosaics, assumed only for 10-band files that describe no band.
-CATLC_BANDS = ('B02', 'B03', 'B04', 'B05', 'B06', 'B07', 'B08', 'B8A', 'B11', 'B12')
+#: Types of digital numbers that are handed on as they are where they are asked for.
+_RAW_TYPES = ('uint8', 'uint16', 'int16')
 
 
 class CataloniaSentinel2(PixelExactDataset):
@@ -32,7 +28,7 @@ class CataloniaSentinel2(PixelExactDataset):
     File names carry year and month (``S2_CAT_201804_UTM_WGS84_31N_10m.tif``). A sample holds
 
     * ``image``: float32, shape ``(C, H, W)``, reflectance (0-1, a little above for clouds and snow); 0 where
-      not valid;
+      not valid. With ``raw``, the digital numbers as they are in the files, half the bytes;
     * ``valid``: bool, shape ``(H, W)``: inside a mosaic and measured;
     * ``bounds`` and ``transform``, float64, as TorchGeo gives them.
 
@@ -44,9 +40,8 @@ class CataloniaSentinel2(PixelExactDataset):
     """
 
     filename_glob = '[Ss]2_*'
-    filename_regex = r'(?i)^S2_.*?(?P<date>(?:19|20)\d{2}(?:0[1-9]|1[0-2])).*\.(?:tif|tiff|vrt)$'
+    filename_regex = MOSAIC_NAME
     date_format = '%Y%m'
-    expected_name: ClassVar[str] = 'S2_*_YYYYMM_*.tif (such as S2_CAT_201804_UTM_WGS84_31N_10m.tif)'
     is_image = True
     rgb_bands = ('B04', 'B03', 'B02')
 
@@ -63,6 +58,7 @@ class CataloniaSentinel2(PixelExactDataset):
         reflectance_scale: float = 10_000,
         reflectance_offset: float = 0,
         nodata: float | None = None,
+        raw: bool = False,
     ) -> None:
         """Open the mosaics.
 
@@ -83,12 +79,12 @@ class CataloniaSentinel2(PixelExactDataset):
                 from it on (Sentinel-2 Products Specification Document, January 2022).
             nodata: Digital number of unmeasured pixels (default: as the file declares, else 0). A pixel is
                 unmeasured where all chosen bands have it, or any is NaN or infinite.
+            raw: Give digital numbers of 8 or 16 bits as they are, whatever they are where not valid.
 
         Raises:
-            LandcoverError: If files, bands or parameters do not fit, see :class:`PixelExactDataset`.
+            LandcoverError: If files, bands or parameters do not fit, see
+                :class:`~landcover_plugin.rasters.mosaics.Mosaics`.
         """
-        if seasons not in ('separate', 'stack'):
-            raise LandcoverError(f"seasons must be 'separate' or 'stack', got {seasons!r}")
         if not 0 < reflectance_scale < np.inf:
             raise LandcoverError(f'reflectance_scale must be a number > 0, got {reflectance_scale}')
         if not -np.inf < reflectance_offset <= 0:
@@ -96,15 +92,14 @@ class CataloniaSentinel2(PixelExactDataset):
                 'reflectance_offset is added to the digital numbers and never positive for Sentinel-2: 0, or -1000 '
                 f'from processing baseline 04.00 on; got {reflectance_offset}'
             )
-        self.seasons, self.nodata_value = seasons, nodata
         self.reflectance_scale, self.reflectance_offset = reflectance_scale, reflectance_offset
-        self._band_order = tuple(map(band_name, band_order)) if band_order else None
-        self._indexes: dict[str, list[int]] = {}
-        self.paths = gdal_paths(paths)
-        self.all_bands = self._bands_of(self.files[0])
-        chosen = [band_name(b) for b in bands] if bands else list(self.all_bands)
-        self._check_bands(chosen)
-        super().__init__(paths, crs, res, chosen, transforms)
+        self.mosaics = Mosaics(paths, bands=bands, band_order=band_order, seasons=seasons, nodata=nodata)
+        self.all_bands = self.mosaics.all_bands
+        self.raw = raw and self.mosaics.dtype.name in _RAW_TYPES
+        super().__init__(self.mosaics.files, self.mosaics.grid, crs, res, self.mosaics.bands, transforms)
+        times = sorted(set(self.index.index))
+        self._looks = [slice(None)] if seasons == 'stack' else [slice(t.left, t.right) for t in times]
+        self._look_of = {look.start: number for number, look in enumerate(self._looks)}
 
     def __getitem__(self, index: GeoSlice) -> Sample:
         """Image and validity of a query ``[xmin:xmax, ymin:ymax, tmin:tmax]`` in CRS units.
@@ -114,20 +109,18 @@ class CataloniaSentinel2(PixelExactDataset):
         """
         rows, x, y = self._select(index)
         grid = self._target(x, y)
-        if self.seasons == 'stack':
-            image, valid = self.read(grid, self.looks[0])
+        if self.mosaics.seasons == 'stack':
+            image, valid = self.mosaics.read(grid)
         else:
-            ordered = [p for paths in self._by_date(rows).values() for p in paths]
-            image, valid = self._mosaic(ordered, grid)
-        sample = self._place(grid) | {'image': torch.from_numpy(image), 'valid': torch.from_numpy(valid)}
+            dated = sorted({(month(self._paths[i]), self._paths[i]) for i in rows})
+            image, valid = self.mosaics.read_files([path for _, path in dated], grid)
+        sample = self._place(grid) | self._tensors(image, valid)
         return self.transforms(sample) if self.transforms else sample
 
     @property
     def looks(self) -> list[slice]:
         """Time slices of the different looks at the ground: one a month, or one in all when they are stacked."""
-        if self.seasons == 'stack':
-            return [slice(None)]
-        return [slice(t.left, t.right) for t in sorted(set(self.index.index))]
+        return self._looks
 
     def read(self, grid: PixelGrid, look: slice) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Reflectance ``(C, H, W)`` and validity ``(H, W)`` of one look on the pixels of a grid.
@@ -136,96 +129,53 @@ class CataloniaSentinel2(PixelExactDataset):
             grid: Where; may reach beyond the mosaics, which is not valid there.
             look: One of :attr:`looks`.
         """
-        by_date = self._by_date(range(len(self.index)))
-        if self.seasons == 'separate':
-            return self._mosaic(by_date[look.start], grid)
-        parts = [self._mosaic(paths, grid) for paths in by_date.values()]
-        valid = np.logical_and.reduce([p[1] for p in parts])
-        return np.concatenate([p[0] for p in parts]) * valid, valid
+        image, valid = self.mosaics.read(grid, self._look_of[look.start])
+        return self._reflectance(image, valid), valid
+
+    def look_number(self, look: slice) -> int:
+        """Position of a time slice in :attr:`looks`."""
+        return self._look_of[look.start]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of ``image``."""
+        return getattr(torch, self.mosaics.dtype.name) if self.raw else torch.float32
+
+    def read_into(self, image: NDArray[Any], valid: NDArray[np.bool_], grid: PixelGrid, look: int) -> None:
+        """Read what a sample holds into arrays ``(C, H, W)`` and ``(H, W)``, without asking the index.
+
+        Args:
+            image: Where ``image`` goes.
+            valid: Where ``valid`` goes.
+            grid: Where; may reach beyond the mosaics, which is not valid there.
+            look: Number of the look.
+        """
+        read, measured = self.mosaics.read(grid, look, out=image if self.raw else None)
+        valid[:] = measured
+        if not self.raw:
+            image[:] = self._reflectance(read, measured)
+
+    def _tensors(self, image: NDArray[Any], valid: NDArray[np.bool_]) -> Sample:
+        image = image if self.raw else self._reflectance(image, valid)
+        return {'image': torch.from_numpy(image), 'valid': torch.from_numpy(valid)}
+
+    def _reflectance(self, image: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+        return to_reflectance(image, valid, scale=self.reflectance_scale, offset=self.reflectance_offset)
 
     @property
     def num_seasons(self) -> int:
         """Number of different months among the files."""
-        return len(set(self.index.index.left))
+        return len(self.dates)
 
     @property
     def dates(self) -> list[str]:
         """Months of the mosaics as ``YYYY-MM``, in order."""
-        return [f'{d:%Y-%m}' for d in sorted(set(self.index.index.left))]
+        return self.mosaics.dates
 
     @property
     def channels(self) -> list[str]:
         """Name of each channel of ``image``: the bands, with the month where seasons are stacked."""
-        if self.seasons == 'separate':
-            return list(self.bands)
-        return [f'{date} {band}' for date in self.dates for band in self.bands]
-
-    def _mosaic(self, paths: Sequence[str], grid: PixelGrid) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Reflectance and validity from several files: the first valid pixel wins."""
-        image, valid = self._read(paths[0], grid)
-        for path in paths[1:]:
-            if valid.all():
-                break
-            other, other_valid = self._read(path, grid)
-            image = np.where(valid, image, other)
-            valid |= other_valid
-        return image, valid
-
-    def _read(self, path: str, grid: PixelGrid) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        indexes, nodata = self._band_indexes(path), self._nodata_of(path)
-        raw = read_onto(path, grid, indexes=indexes, resampling=Resampling.bilinear, fill=nodata)
-        image = raw.astype(np.float32)
-        valid = ~(raw == nodata).all(0) & np.isfinite(image).all(0)
-        image += np.float32(self.reflectance_offset)
-        image /= np.float32(self.reflectance_scale)
-        image[:, ~valid] = 0
-        return image, valid
-
-    def _nodata_of(self, path: str) -> float:
-        src = open_raster(path)
-        declared = src.nodata if self.nodata_value is None else self.nodata_value
-        nodata = 0.0 if declared is None else float(declared)
-        kind = np.dtype(src.dtypes[0])
-        if kind.kind in 'iu' and not (np.iinfo(kind).min <= nodata <= np.iinfo(kind).max and nodata.is_integer()):
-            raise LandcoverError(f'nodata {nodata:g} does not fit the {kind} pixels of {path}; give one that does')
-        return nodata
-
-    def _band_indexes(self, path: str) -> list[int]:
-        """Numbers of the chosen bands in a file, counted from 1."""
-        if path not in self._indexes:
-            order = self._bands_of(path)
-            self._indexes[path] = [order.index(b) + 1 for b in self.bands]
-        return self._indexes[path]
-
-    def _check_bands(self, chosen: Sequence[str]) -> None:
-        for path in self.files:
-            names = self._bands_of(path)
-            missing = [b for b in chosen if b not in names]
-            if missing:
-                raise LandcoverError(f'{path} has no band {", ".join(missing)}; it has {", ".join(names)}')
-
-    def _bands_of(self, path: str) -> tuple[str, ...]:
-        """Names of a file's bands: its descriptions, the declared order, or the CatLC default."""
-        described = tuple(band_name(d or '') for d in band_descriptions(path))
-        count = len(described)
-        if not any(d in CATLC_BANDS for d in described):
-            described = ('',) * count
-        order = self._band_order or (described if all(described) else CATLC_BANDS)
-        if len(order) != count and order is not CATLC_BANDS:
-            raise LandcoverError(f'band_order names {len(order)} bands, but {path} has {count}: name each band once')
-        if len(order) != count:
-            raise LandcoverError(
-                f'{path} has {count} bands without names; name them in order with band_order '
-                f'(the CatLC order {list(CATLC_BANDS)} is only assumed for {len(CATLC_BANDS)} bands)'
-            )
-        if any(d not in ('', name) for d, name in zip(described, order, strict=True)):
-            raise LandcoverError(
-                f'the band order {list(order)} contradicts the descriptions in {path}: {list(described)}; '
-                'drop band_order, or correct it or the file'
-            )
-        if len(set(order)) < len(order):
-            raise LandcoverError(f'{path} names a band twice: {list(order)}; name each band once with band_order')
-        return order
+        return self.mosaics.channels
 
     def plot(self, sample: Sample, show_titles: bool = True, suptitle: str | None = None) -> Figure:
         """True colour, with mask and prediction beside it where the sample holds them.
@@ -259,17 +209,3 @@ def true_colour(image: torch.Tensor, bands: Sequence[str]) -> NDArray[np.float32
         raise RGBBandsMissingError
     channels = [list(bands).index(b) for b in CataloniaSentinel2.rgb_bands]
     return np.moveaxis((image[channels].float().cpu().numpy() / 0.3).clip(0, 1), 0, -1)
-
-
-def band_name(text: str) -> str:
-    """The Sentinel-2 name of a band in its usual spelling, or the text as it is.
-
-    Examples:
-        >>> [band_name(t) for t in ('B2', 'b08', 'B8a_20m', 'B11 (SWIR 1)', 'elevation')]
-        ['B02', 'B08', 'B8A', 'B11', 'elevation']
-    """
-    match = re.match(r'\s*B0?(\d{1,2})(a?)(?![a-z\d])', text, re.IGNORECASE)
-    if not match:
-        return text.strip()
-    number, letter = match.groups()
-    return f'B{number}A' if letter else f'B{int(number):02d}'

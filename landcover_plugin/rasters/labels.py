@@ -1,25 +1,54 @@
 """Aggregating a fine label raster to the pixels of the image grid."""
 
 import os
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 import numba
 import numpy as np
-from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
+from ..errors import LandcoverError
 from ..grid import PixelGrid
 from ..legend import LEGEND, NODATA, UNKNOWN
 from .opening import open_raster
 from .reading import pixels_across, read_onto, read_window, same_ground
 
-Aggregation = Literal['mode', 'nearest']
+Aggregation = Literal['mode', 'nearest', 'weighted']
+AGGREGATIONS: tuple[Aggregation, ...] = ('mode', 'nearest', 'weighted')
+
+#: Weights of ``weighted`` for classes that are often narrower than a pixel of 10 m, which a plain majority erases.
+THIN_CLASSES = {LEGEND.code('isolated urban areas'): 1.5, LEGEND.code('transport network'): 1.5}
+
+#: Slot in which values outside the legend are counted, behind those of the codes.
+_UNKNOWN_SLOT = LEGEND.num_classes
+
+
+class Labels(NamedTuple):
+    """Labels on the pixels of a grid; arrays of uint8 and shape ``(height, width)``.
+
+    Attributes:
+        codes: Code of each pixel, 0 where less than half of it is labelled.
+        purity: Percent of the pixel that its code covers, rounded down (100 is pure); 0 where there is no code.
+        labelled: Percent of the pixel that has any code, rounded down.
+        unknown: Label pixels that held values outside the legend.
+    """
+
+    codes: NDArray[np.uint8]
+    purity: NDArray[np.uint8]
+    labelled: NDArray[np.uint8]
+    unknown: int = 0
 
 
 def read_labels(
-    path: str | os.PathLike[str], grid: PixelGrid, *, table: NDArray[np.uint8], aggregation: Aggregation
-) -> tuple[NDArray[np.uint8], int]:
+    path: str | os.PathLike[str],
+    grid: PixelGrid,
+    *,
+    table: NDArray[np.uint8],
+    aggregation: Aggregation = 'mode',
+    class_weights: Mapping[int, float] | None = None,
+) -> Labels:
     """Labels of one raster on the pixels of a grid.
 
     Where each pixel of the grid holds a whole number of label pixels (10 x 10 of 1 m in one of 10 m), they
@@ -30,42 +59,40 @@ def read_labels(
         path: Label raster of any pixel size, in the CRS of the grid or another.
         grid: Where; may reach beyond the raster, which is no data there.
         table: Shape ``(256,)``: raster value to code, see :func:`~landcover_plugin.legend.lookup_table`.
-        aggregation: ``mode``: the code that covers most of the labelled part of the pixel, the lower code
-            of a tie, no data where less than half is labelled. ``nearest``: the label pixel right of and
-            below the centre.
+        aggregation: See :func:`aggregate`.
+        class_weights: Of ``weighted``, by code (default: :data:`THIN_CLASSES`); other classes have 1.
+    """
+    values, factor = read_fine(path, grid)
+    return aggregate(values, table, factor, aggregation, class_weights)
+
+
+def read_fine(path: str | os.PathLike[str], grid: PixelGrid) -> tuple[NDArray[np.uint8], int]:
+    """Label values in pixels that are a whole number of times finer than a grid, and how many lie along one.
+
+    Args:
+        path: Label raster.
+        grid: Where; may reach beyond the raster, which is no data there.
 
     Returns:
-        Codes of shape ``(grid.height, grid.width)``, and how many label pixels held unknown values.
+        Raster values, shape ``(grid.height * factor, grid.width * factor)``, and the factor.
     """
     src = open_raster(path)
     own = PixelGrid.of(src)
-    factor = _whole_factor(own, grid)
+    factor = whole_factor(own, grid)
     if factor:
         raw = read_window(path, own.nearest_window(*grid.slices(grid.full)), indexes=[1], fill=NODATA)
     else:
-        factor = max(round(pixels_across(own, grid)), 1) if aggregation == 'mode' else 1
-        raw = read_onto(path, _refined(grid, factor), resampling=Resampling.nearest, indexes=[1], fill=NODATA)
-    values = _as_uint8(raw[0], src.nodata)
-    if factor == 1:
-        return _translate(values, table)
-    if aggregation == 'nearest':
-        return _translate(values[factor // 2 :: factor, factor // 2 :: factor], table)
-    codes, unknown = majority(values, table, factor)
-    return codes, int(unknown)
+        factor = round(pixels_across(own, grid)) // 2 * 2 + 1  # odd: one label pixel lies in the very centre
+        raw = read_onto(path, grid.refined(factor), resampling=Resampling.nearest, indexes=[1], fill=NODATA)
+    return _as_uint8(raw[0], src.nodata), factor
 
 
-def _whole_factor(own: PixelGrid, grid: PixelGrid) -> int:
+def whole_factor(own: PixelGrid, grid: PixelGrid) -> int:
     """How many label pixels lie along one pixel of the grid, 0 where that is no whole number."""
     factor = round(grid.res[0] / own.res[0])
     if factor < 1 or not same_ground(own.crs, grid.crs, grid.bounds()):
         return 0
-    return factor if own.aligned_with(_refined(grid, factor)) else 0
-
-
-def _refined(grid: PixelGrid, factor: int) -> PixelGrid:
-    """The same ground in pixels ``factor`` times smaller."""
-    transform = grid.transform @ Affine.scale(1 / factor)
-    return PixelGrid(grid.crs, transform, grid.height * factor, grid.width * factor)
+    return factor if own.aligned_with(grid.refined(factor)) else 0
 
 
 def _as_uint8(values: NDArray[Any], nodata: float | None) -> NDArray[np.uint8]:
@@ -79,39 +106,86 @@ def _as_uint8(values: NDArray[Any], nodata: float | None) -> NDArray[np.uint8]:
     return np.where(missing, NODATA, np.where(whole, values, UNKNOWN)).astype(np.uint8)
 
 
-def _translate(values: NDArray[np.uint8], table: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
+def aggregate(
+    values: NDArray[np.uint8],
+    table: NDArray[np.uint8],
+    factor: int,
+    aggregation: Aggregation = 'mode',
+    class_weights: Mapping[int, float] | None = None,
+) -> Labels:
+    """One code for each block of ``factor`` x ``factor`` label pixels.
+
+    * ``mode``: the code that covers most of the labelled part; no data where less than half is labelled.
+    * ``weighted``: the same, with the cover of each class times its weight.
+    * ``nearest``: the label pixel right of and below the centre.
+
+    A tie goes to the lower code.
+
+    Args:
+        values: Shape ``(rows * factor, cols * factor)``, raster values.
+        table: Shape ``(256,)``, raster value to code.
+        factor: Label pixels along one output pixel.
+        aggregation: Which of the three.
+        class_weights: Of ``weighted``, by code (default: :data:`THIN_CLASSES`); other classes have 1.
+
+    Examples:
+        >>> from landcover_plugin.legend import lookup_table
+        >>> values = np.array([[3, 3, 0, 0], [12, 3, 0, 4]], dtype=np.uint8)
+        >>> labels = aggregate(values, lookup_table(parent=False), 2)
+        >>> labels.codes.tolist(), labels.purity.tolist(), labels.labelled.tolist()
+        ([[3, 0]], [[75, 0]], [[100, 25]])
+    """
+    return tally(values, table, factor, aggregation, class_weights)[0]
+
+
+def tally(
+    values: NDArray[np.uint8],
+    table: NDArray[np.uint8],
+    factor: int,
+    aggregation: Aggregation = 'mode',
+    class_weights: Mapping[int, float] | None = None,
+) -> tuple[Labels, NDArray[np.int64]]:
+    """What :func:`aggregate` gives, and what each method makes of the area of each class.
+
+    Args:
+        values: As in :func:`aggregate`.
+        table: As in :func:`aggregate`.
+        factor: As in :func:`aggregate`.
+        aggregation: As in :func:`aggregate`.
+        class_weights: As in :func:`aggregate`.
+
+    Returns:
+        The labels, and label pixels by code, shape ``(1 + methods, num_classes)``: in the raster itself, then after
+        each of :data:`AGGREGATIONS`.
+    """
+    if aggregation not in AGGREGATIONS:
+        raise LandcoverError(f'aggregation must be one of {", ".join(AGGREGATIONS)}, got {aggregation!r}')
+    weights = code_weights(class_weights)
+    if factor == 1:
+        return _translated(values, table)
+    shape = values.shape[0] // factor, values.shape[1] // factor
+    codes, purity, labelled = (np.empty(shape, dtype=np.uint8) for _ in range(3))
+    areas = np.zeros((1 + len(AGGREGATIONS), _UNKNOWN_SLOT + 1), dtype=np.int64)
+    flat = np.ascontiguousarray(values).ravel()
+    method = AGGREGATIONS.index(aggregation)
+    slots, words = _slots_and_words(table)
+    _aggregate(flat, values.shape[1], slots, words, factor, weights, method, codes, purity, labelled, areas)
+    return Labels(codes, purity, labelled, int(areas[0, _UNKNOWN_SLOT])), areas[:, : LEGEND.num_classes]
+
+
+def _translated(values: NDArray[np.uint8], table: NDArray[np.uint8]) -> tuple[Labels, NDArray[np.int64]]:
+    """Labels of pixels that are those of the grid already: every method agrees."""
     codes = table[values]
     unknown = codes == UNKNOWN
     codes[unknown] = NODATA
-    return codes, int(np.count_nonzero(unknown))
+    pure = (codes != NODATA) * np.uint8(100)
+    areas = np.tile(np.bincount(codes.ravel(), minlength=LEGEND.num_classes), (1 + len(AGGREGATIONS), 1))
+    areas[0, NODATA] -= (count := int(unknown.sum()))
+    return Labels(codes, pure, pure.copy(), count), areas
 
 
-@numba.njit(cache=True, nogil=True)
-def _majority(values, table, factor, num_classes, unknown_code):  # type: ignore[no-untyped-def]  # pragma: no cover
-    rows, cols = values.shape[0] // factor, values.shape[1] // factor
-    out = np.zeros((rows, cols), dtype=np.uint8)
-    counts = np.zeros(256, dtype=np.int32)
-    unknown = 0
-    for row in range(rows):
-        for col in range(cols):
-            counts[:num_classes] = 0
-            counts[unknown_code] = 0
-            for r in range(row * factor, (row + 1) * factor):
-                for c in range(col * factor, (col + 1) * factor):
-                    counts[table[values[r, c]]] += 1
-            unknown += counts[unknown_code]
-            best, labelled = 0, 0
-            for code in range(1, num_classes):
-                labelled += counts[code]
-                if counts[code] > 0 and (best == 0 or counts[code] > counts[best]):
-                    best = code
-            if 2 * labelled >= factor * factor:
-                out[row, col] = best
-    return out, unknown
-
-
-def majority(values: NDArray[np.uint8], table: NDArray[np.uint8], factor: int) -> tuple[NDArray[np.uint8], int]:
-    """Majority code of each block of ``factor`` x ``factor`` label pixels.
+def class_shares(values: NDArray[np.uint8], table: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """Percent of each block that each class covers, rounded to whole percents.
 
     Args:
         values: Shape ``(rows * factor, cols * factor)``, raster values.
@@ -119,14 +193,129 @@ def majority(values: NDArray[np.uint8], table: NDArray[np.uint8], factor: int) -
         factor: Label pixels along one output pixel.
 
     Returns:
-        Codes of shape ``(rows, cols)`` and the number of pixels with unknown values. A block is no data where
-        less than half of it is labelled; a tie goes to the lower code.
+        Shape ``(classes, rows, cols)``, without no data.
 
     Examples:
         >>> from landcover_plugin.legend import lookup_table
         >>> values = np.array([[3, 3, 0, 0], [12, 3, 0, 4]], dtype=np.uint8)
-        >>> majority(values, lookup_table(parent=False), 2)[0].tolist()
-        [[3, 0]]
+        >>> shares = class_shares(values, lookup_table(parent=False), 2)
+        >>> shares[2].tolist(), shares[3].tolist(), shares[11].tolist()
+        ([[75, 0]], [[0, 25]], [[25, 0]])
     """
-    codes, unknown = _majority(np.ascontiguousarray(values), table, factor, LEGEND.num_classes, UNKNOWN)
-    return codes, int(unknown)
+    rows, cols = values.shape[0] // factor, values.shape[1] // factor
+    out = np.zeros((len(LEGEND.codes), rows, cols), dtype=np.uint8)
+    if factor == 1:
+        out[:] = (table[values][None] == np.array(LEGEND.codes)[:, None, None]) * np.uint8(100)
+    else:
+        _shares(np.ascontiguousarray(values).ravel(), values.shape[1], table, factor, out)
+    return out
+
+
+def code_weights(class_weights: Mapping[int, float] | None = None) -> NDArray[np.float64]:
+    """Weights of the codes for ``weighted``, shape ``(num_classes,)``.
+
+    Args:
+        class_weights: By code (default: :data:`THIN_CLASSES`); other classes have 1.
+
+    Raises:
+        LandcoverError: If a code or a weight is none.
+    """
+    weights = np.ones(LEGEND.num_classes)
+    for code, weight in (THIN_CLASSES if class_weights is None else class_weights).items():
+        if code not in LEGEND.codes or not 0 < weight < np.inf:
+            raise LandcoverError(f'weights are numbers > 0 for codes 1 to {LEGEND.codes[-1]}, got {code}={weight}')
+        weights[code] = weight
+    return weights
+
+
+def _slots_and_words(table: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
+    """For each raster value its slot, and what it adds to the two words of eight 8-bit counters each."""
+    slots = np.where(table == UNKNOWN, _UNKNOWN_SLOT, table).astype(np.uint8)
+    words = np.zeros((256, 2), dtype=np.uint64)
+    words[np.arange(256), slots // 8] = np.uint64(1) << (8 * (slots % 8)).astype(np.uint64)
+    return slots, words
+
+
+@numba.njit(cache=True, nogil=True)
+def _aggregate(  # type: ignore[no-untyped-def]  # pragma: no cover
+    flat, width, slots, words, factor, weights, method, codes, purity, labelled, areas
+):
+    """Count the blocks; see :func:`tally`. A block of one value, the usual case, is told by comparing rows."""
+    rows, cols, total = codes.shape[0], codes.shape[1], factor * factor
+    num_codes = len(weights)
+    differs = np.empty(width, dtype=np.uint8)
+    counts = np.zeros(areas.shape[1], dtype=np.int64)
+    pure = np.zeros(areas.shape[1], dtype=np.int64)
+    for row in range(rows):
+        top = flat[row * factor * width : (row * factor + 1) * width]
+        differs[:] = 0
+        for i in range(1, factor):
+            line = flat[(row * factor + i) * width : (row * factor + i + 1) * width]
+            for c in range(width):
+                differs[c] |= line[c] ^ top[c]
+        for col in range(cols):
+            start = numba.uintp(col * factor)
+            first, mixed = top[start], np.uint8(0)
+            for c in range(start, start + numba.uintp(factor)):
+                mixed |= differs[numba.uintp(c)] | (top[numba.uintp(c)] ^ first)
+            if not mixed:
+                slot = slots[first]
+                pure[slot] += 1
+                known = 0 < slot < num_codes
+                codes[row, col] = slot if known else 0
+                purity[row, col] = labelled[row, col] = 100 if known else 0
+                continue
+            corner = numba.uintp(row * factor * width + col * factor)
+            if total <= 255:  # what the 8-bit counters hold
+                low, high = np.uint64(0), np.uint64(0)
+                for begin in range(corner, corner + numba.uintp(factor * width), numba.uintp(width)):
+                    for p in range(begin, begin + numba.uintp(factor)):
+                        value = flat[numba.uintp(p)]
+                        low += words[value, 0]
+                        high += words[value, 1]
+                for slot in range(len(counts)):
+                    word = low if slot < 8 else high
+                    counts[slot] = (word >> np.uint64(8 * (slot & 7))) & np.uint64(255)
+            else:
+                counts[:] = 0
+                for i in range(factor):
+                    for value in flat[corner + numba.uintp(i * width) :][:factor]:
+                        counts[slots[value]] += 1
+            mode, weighted, some = 0, 0, 0
+            most, cover = 0, 0.0
+            for code in range(1, num_codes):
+                some += counts[code]
+                if counts[code] > most:
+                    mode, most = code, counts[code]
+                if counts[code] * weights[code] > cover:
+                    weighted, cover = code, counts[code] * weights[code]
+            if 2 * some < total:
+                mode = weighted = 0
+            middle = slots[flat[(row * factor + factor // 2) * width + col * factor + factor // 2]]
+            nearest = np.int64(middle) if middle < num_codes else 0
+            for slot in range(len(counts)):
+                areas[0, slot] += counts[slot]
+            areas[1, mode] += total
+            areas[2, nearest] += total
+            areas[3, weighted] += total
+            best = mode if method == 0 else nearest if method == 1 else weighted
+            codes[row, col] = best
+            purity[row, col] = counts[best] * 100 // total if best else 0
+            labelled[row, col] = some * 100 // total
+    for slot in range(len(pure)):
+        areas[0, slot] += pure[slot] * total
+        areas[1:, slot if slot < num_codes else 0] += pure[slot] * total
+
+
+@numba.njit(cache=True, nogil=True)
+def _shares(flat, width, table, factor, out):  # type: ignore[no-untyped-def]  # pragma: no cover
+    total = factor * factor
+    counts = np.zeros(256, dtype=np.int64)
+    for row in range(out.shape[1]):
+        for col in range(out.shape[2]):
+            counts[:] = 0
+            for r in range(row * factor, (row + 1) * factor):
+                for c in range(r * width + col * factor, r * width + (col + 1) * factor):
+                    counts[table[flat[c]]] += 1
+            for code in range(1, out.shape[0] + 1):
+                out[code - 1, row, col] = (counts[code] * 200 + total) // (2 * total)

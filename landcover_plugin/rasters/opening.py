@@ -1,17 +1,21 @@
 """Opening rasters: one handle per process, thread and file, never inherited over a fork.
 
 A GDAL handle that crosses ``fork`` shares its file offset with the parent, and both read garbage. Handles
-are therefore kept in thread-local storage together with the process id that opened them.
+are therefore kept in thread-local storage together with the process id that opened them. GDAL's connections to
+servers would cross it too, and are closed before.
 """
 
 import atexit
+import functools
 import os
 import threading
 from collections import OrderedDict
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import rasterio
+from rasterio.env import get_gdal_config
 from rasterio.errors import RasterioIOError
 from rasterio.io import DatasetReader
 
@@ -25,6 +29,21 @@ _REMOTE = {
     's3://': '/vsis3/',
     'https://': '/vsicurl/https://',
     'http://': '/vsicurl/http://',
+}
+
+#: GDAL's file systems on servers.
+_SERVERS = ('/vsicurl', '/vsis3', '/vsigs', '/vsiaz', '/vsiadls', '/vsioss', '/vsiswift')
+
+#: GDAL's settings for files on servers, where the environment does not say otherwise: no folder is listed to look for
+#: files beside the raster, errors that may pass are tried again, and a server that has fallen silent is given up.
+_SERVER_SETTINGS = {
+    'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR',
+    'GDAL_INGESTED_BYTES_AT_OPEN': '65536',  # headers of large files come in one piece
+    'GDAL_HTTP_MAX_RETRY': '3',
+    'GDAL_HTTP_RETRY_DELAY': '0.5',
+    'GDAL_HTTP_CONNECTTIMEOUT': '15',
+    'GDAL_HTTP_LOW_SPEED_TIME': '30',
+    'GDAL_HTTP_LOW_SPEED_LIMIT': '1',
 }
 
 
@@ -53,6 +72,50 @@ def vsi_path(path: str | os.PathLike[str]) -> str:
     return text
 
 
+def address(path: str | os.PathLike[str]) -> str:
+    """A path as users write it: the other way round than :func:`vsi_path`.
+
+    Examples:
+        >>> address('/vsigs/bucket/a.tif')
+        'gs://bucket/a.tif'
+    """
+    text = os.fspath(path)
+    for scheme, prefix in _REMOTE.items():
+        if text.startswith(prefix):
+            return scheme + text.removeprefix(prefix)
+    return text
+
+
+def on_server(path: str | os.PathLike[str]) -> bool:
+    """Whether GDAL asks a server for a path.
+
+    Examples:
+        >>> on_server('https://x.org/a.tif'), on_server('/vsizip//vsis3/b/a.zip/a.tif'), on_server('data/a.tif')
+        (True, True, False)
+    """
+    text = vsi_path(path)
+    return text.startswith('/vsi') and any(server in text for server in _SERVERS)
+
+
+def server_settings(path: str | os.PathLike[str]) -> AbstractContextManager[Any]:
+    """GDAL's settings while a file is opened or read: patience with servers, none for local files."""
+    if not on_server(path):
+        return nullcontext()
+    _close_connections_before_forks()
+    return rasterio.Env(**{k: v for k, v in _SERVER_SETTINGS.items() if get_gdal_config(k) is None})
+
+
+@functools.cache
+def _close_connections_before_forks() -> None:
+    """See to it that no child inherits connections: it would take the answers to its parent's requests (GDAL 3.12)."""
+    try:
+        from rasterio.cache import invalidate_all
+    except ImportError:  # rasterio < 1.5
+        return
+    if hasattr(os, 'register_at_fork'):
+        os.register_at_fork(before=invalidate_all)
+
+
 def open_raster(path: str | os.PathLike[str]) -> DatasetReader:
     """The calling thread's own handle of a raster, kept open for the next call.
 
@@ -67,8 +130,9 @@ def open_raster(path: str | os.PathLike[str]) -> DatasetReader:
             _inherited.append(_local.handles)
         _local.pid = os.getpid()
         _local.handles = OrderedDict()
-        atexit.register(close_rasters)  # GDAL complains about handles that outlive the interpreter
-    key = (vsi_path(path), _version(path))
+        if threading.current_thread() is threading.main_thread():  # others let go of theirs when they end
+            atexit.register(close_rasters)  # GDAL complains about handles that outlive the interpreter
+    key = (vsi_path(path), file_version(path))
     handle = _local.handles.get(key)
     if handle is None:
         handle = _open(key[0], OVERVIEW_LEVEL='NONE')
@@ -99,8 +163,8 @@ def close_rasters() -> None:
             _local.handles.popitem()[1].close()
 
 
-def _version(path: str | os.PathLike[str]) -> int:
-    """Modification time of a local file in nanoseconds: a rewritten file is opened anew."""
+def file_version(path: str | os.PathLike[str]) -> int:
+    """Modification time of a local file in nanoseconds, 0 of others: a rewritten file is opened anew."""
     try:
         return os.stat(path).st_mtime_ns  # noqa: PTH116 - the path may be a /vsi name
     except OSError:
@@ -109,17 +173,22 @@ def _version(path: str | os.PathLike[str]) -> int:
 
 def _open(path: str, **options: str) -> DatasetReader:
     try:
-        return rasterio.open(path, **options)
+        with server_settings(path):
+            src = rasterio.open(path, **options)
+            if on_server(path):  # GDAL would look for files beside the raster later, without these settings
+                src.tags()
+            return src
     except RasterioIOError as e:
-        raise LandcoverError(f'{path} cannot be opened as a raster ({_first_line(e)})') from e
+        raise LandcoverError(f'{address(path)} cannot be opened as a raster ({_first_line(e)})') from e
 
 
 def read_failed(path: str, error: Exception) -> LandcoverError:
-    """The sentence for a read that failed: usually a truncated or damaged file."""
+    """The sentence for a read that failed: usually a truncated or damaged file, or a lost connection."""
     cause = error.__cause__ or error
-    return LandcoverError(
-        f'{path} cannot be read ({_first_line(cause)}); the file may be truncated or damaged: fetch it again'
-    )
+    why = 'the file may be truncated or damaged: fetch it again'
+    if on_server(path):
+        why = 'the connection may be lost, or the file damaged: try again, or copy the file here'
+    return LandcoverError(f'{address(path)} cannot be read ({_first_line(cause)}); {why}')
 
 
 def _first_line(error: BaseException) -> str:

@@ -17,7 +17,8 @@ from rasterio.vrt import WarpedVRT
 
 from ..errors import LandcoverError
 from ..grid import PixelGrid, PixelWindow
-from .opening import open_raster, read_failed
+from .mapped import map_raster
+from .opening import open_raster, read_failed, server_settings
 
 PathLike = str | os.PathLike[str]
 
@@ -26,7 +27,12 @@ GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 
 
 def read_window(
-    path: PathLike, window: PixelWindow, *, indexes: Sequence[int] | None = None, fill: float = 0
+    path: PathLike,
+    window: PixelWindow,
+    *,
+    indexes: Sequence[int] | None = None,
+    fill: float = 0,
+    out: NDArray[Any] | None = None,
 ) -> NDArray[Any]:
     """The pixels of a window in the file's own grid; what lies outside the file is ``fill``.
 
@@ -35,6 +41,7 @@ def read_window(
         window: May reach beyond the raster on any side.
         indexes: Bands, counted from 1 (default: all).
         fill: Value of the pixels outside.
+        out: Where the pixels go (default: a new array).
 
     Returns:
         Shape ``(bands, window.height, window.width)`` in the file's dtype.
@@ -42,13 +49,15 @@ def read_window(
     Raises:
         LandcoverError: If the file cannot be read there.
     """
-    src = open_raster(path)
-    bands = list(indexes or src.indexes)
-    inside = window.intersection(PixelGrid.of(src).full)
+    src = map_raster(path) or open_raster(path)
+    bands = list(indexes or range(1, src.count + 1))
+    inside = window.intersection(PixelWindow(0, 0, src.height, src.width))
     try:
         if inside == window:
-            return src.read(bands, window=window.ranges)
-        out = np.full((len(bands), window.height, window.width), fill, dtype=src.dtypes[0])
+            return src.read(bands, window=window.ranges, out=out)
+        if out is None:
+            out = np.empty((len(bands), window.height, window.width), dtype=src.dtypes[0])
+        out[:] = fill
         if not inside.is_empty:
             out[(slice(None), *inside.slices_in(window))] = src.read(bands, window=inside.ranges)
     except GDAL_ERRORS as e:
@@ -86,18 +95,21 @@ def read_onto(
         return read_window(path, window, indexes=indexes, fill=fill)
     scale = 1 / pixels_across(own, grid)  # left to itself, GDAL guesses it anew, and a little off, for each window
     try:
-        with WarpedVRT(
-            src,
-            crs=grid.crs,
-            transform=grid.transform,
-            height=grid.height,
-            width=grid.width,
-            resampling=resampling,
-            src_nodata=fill,
-            nodata=fill,
-            XSCALE=scale,
-            YSCALE=scale,
-        ) as vrt:
+        with (
+            server_settings(src.name),
+            WarpedVRT(
+                src,
+                crs=grid.crs,
+                transform=grid.transform,
+                height=grid.height,
+                width=grid.width,
+                resampling=resampling,
+                src_nodata=fill,
+                nodata=fill,
+                XSCALE=scale,
+                YSCALE=scale,
+            ) as vrt,
+        ):
             return vrt.read(list(indexes or src.indexes))
     except GDAL_ERRORS as e:
         raise read_failed(src.name, e) from e

@@ -1,0 +1,109 @@
+"""Images and labels together, read by pixel window: what the data module's loaders index."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import get_worker_info
+from torchgeo.datasets import IntersectionDataset
+from torchgeo.datasets.utils import Sample
+
+from ..grid import PixelGrid
+from ..legend import LEGEND
+from .icgc import ICGCLandCover
+from .sentinel2 import CataloniaSentinel2
+
+
+class CataloniaPatches(IntersectionDataset):
+    """The intersection of mosaics and labels, whose samples are read without asking an index for each.
+
+    It is indexed with the slices that our samplers give, ``(x, y)`` or ``(x, y, look)``. A sample holds ``image``,
+    ``valid`` and ``mask`` in the types of the files, and no georeference: what the training needs, at the speed of
+    the disk.
+
+    Args:
+        images: Mosaics; their grid is the reference.
+        labels: Labels.
+        purity: Give ``purity`` too: uint8, percent of the pixel that its code covers.
+        shares: Give ``shares`` too: uint8, shape ``(classes, H, W)``, percent of the pixel that each class covers.
+        size: Batches are padded to this height and width at least, so that what is predicted does not depend on
+            which patches meet in a batch.
+
+    Raises:
+        RuntimeError: If images and labels do not overlap.
+    """
+
+    def __init__(
+        self,
+        images: CataloniaSentinel2,
+        labels: ICGCLandCover,
+        *,
+        purity: bool = False,
+        shares: bool = False,
+        size: int = 1,
+    ) -> None:
+        super().__init__(images, labels, spatial_only=True)
+        self.images, self.labels, self.purity, self.shares, self.size = images, labels, purity, shares, size
+
+    def __getitem__(self, index: Any) -> Sample:
+        """The patch of a query in CRS units, moved to the nearest pixels; without a look, the earliest."""
+        batch = self._read([self._part(index)])
+        return {key: values[0] for key, values in batch.items()}
+
+    def __getitems__(self, indices: Sequence[Any]) -> Sample:
+        """The patches of several queries as one batch, each read into its place: a loader copies nothing.
+
+        Smaller patches are padded right and below with what was not measured: 0 in images, no data in masks.
+        """
+        return self._read([self._part(index) for index in indices], self.size)
+
+    def _part(self, index: Any) -> tuple[PixelGrid, int]:
+        """The pixels of a query, and the number of its look."""
+        x, y, *look = index
+        grid = self.images.grid
+        return grid.subgrid(grid.nearest_window(x, y)), self.images.look_number(look[0]) if look else 0
+
+    def _read(self, parts: Sequence[tuple[PixelGrid, int]], size: int = 1) -> Sample:
+        count = len(parts)
+        shape = max(size, *(grid.height for grid, _ in parts)), max(size, *(grid.width for grid, _ in parts))
+        channels, classes = len(self.images.channels), len(LEGEND.codes)
+        batch = {
+            'image': _room((count, channels, *shape), self.images.dtype),
+            'valid': _room((count, *shape), torch.bool),
+            'mask': _room((count, *shape), torch.uint8),
+        }
+        if self.purity:
+            batch['purity'] = _room((count, *shape), torch.uint8)
+        if self.shares:
+            batch['shares'] = _room((count, classes, *shape), torch.uint8)
+        if any((grid.height, grid.width) != shape for grid, _ in parts):
+            for values in batch.values():
+                values.zero_()
+        arrays = {key: values.numpy() for key, values in batch.items()}
+        for i, (grid, look) in enumerate(parts):
+            place = {key: values[i, ..., : grid.height, : grid.width] for key, values in arrays.items()}
+            self._fill(place, grid, look)
+        return batch
+
+    def _fill(self, place: dict[str, NDArray[Any]], grid: PixelGrid, look: int) -> None:
+        """Read a patch into its arrays."""
+        rasters = self.labels.rasters
+        self.images.read_into(place['image'], place['valid'], grid, look)
+        if self.purity:
+            found = rasters.read(grid)
+            place['mask'][:], place['purity'][:] = found.codes, found.purity
+        else:
+            place['mask'][:] = rasters.read_codes(grid)
+        if self.shares:
+            place['shares'][:] = rasters.read_shares(grid)
+
+
+def _room(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Memory for a batch; in a loader's worker it is shared, so that the batch need not be copied to the trainer."""
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=dtype)
+    storage = torch.UntypedStorage._new_shared(int(np.prod(shape)) * dtype.itemsize)
+    return torch.empty(0, dtype=dtype).set_(storage).view(shape)
