@@ -1,12 +1,14 @@
 """Geometry moves image, mask and validity together and exactly; light changes the image alone."""
 
-from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 
+from landcover_plugin.errors import LandcoverError
 from landcover_plugin.training.augmentation import (
     BandDropout,
     BatchTransform,
@@ -37,8 +39,22 @@ def valid_of(pixel: Tensor) -> Tensor:
     return pixel % 5 != 2
 
 
-def transform(mean: float = 0, std: float = 1, channels: int = 2, **steps: Sequence[nn.Module]) -> BatchTransform:
+def transform(mean: float = 0, std: float = 1, channels: int = 2, **steps: Any) -> BatchTransform:
     return BatchTransform(torch.full((channels,), float(mean)), torch.full((channels,), float(std)), **steps)
+
+
+def purity_of(pixel: Tensor) -> Tensor:
+    return (pixel % 101).byte()
+
+
+def shares_of(pixel: Tensor) -> Tensor:
+    """Twelve shares that add up to 6..66, each with a pattern of its own, shape ``(B, 12, H, W)``."""
+    return torch.stack([(pixel * k // 3 % 6).byte() + (k == 12) * 6 for k in range(1, 13)], dim=1).byte()
+
+
+def with_purity(number: int, size: int) -> dict[str, Any]:
+    batch = positions(number, size)
+    return batch | {'purity': purity_of(batch['image'][:, 0]), 'shares': shares_of(batch['image'][:, 0])}
 
 
 def check_together(out: dict[str, Any], image: Tensor) -> None:
@@ -107,6 +123,28 @@ def test_crop_and_symmetries_together() -> None:
     assert valid_of(pixel)[seen].all()
 
 
+@pytest.mark.parametrize('crop', [None, 5])
+@pytest.mark.parametrize('number', [torch.float32, torch.int16, torch.uint16])
+def test_purity_and_shares_move_with_the_image(crop: int | None, number: torch.dtype) -> None:
+    torch.manual_seed(4)
+    for use in ('soft', 'weight'):
+        batch = with_purity(24, 12)
+        batch['image'] = (batch['image'] + 1).to(number)  # so that no valid pixel is 0
+        out = transform(geometry=geometry_augmentations(crop), purity=use)(batch)
+        pixel, seen = out['image'][:, 0] - 1, out['valid']
+        assert len(pixel.flatten(1).unique(dim=0)) > 6, 'patches were moved differently'
+        labelled = seen & (codes_of(pixel) > 0)
+        assert out['purity'].dtype == torch.uint8
+        assert torch.equal(out['purity'][seen], purity_of(pixel)[seen])
+        if use == 'weight':
+            assert 'shares' not in out
+            assert torch.equal(out['weight'], torch.where(labelled, purity_of(pixel) / 100, 0))
+        else:
+            wanted = shares_of(pixel).double()
+            wanted = wanted / wanted.sum(1, keepdim=True) * labelled[:, None]
+            torch.testing.assert_close(out['shares'], wanted.float())
+
+
 def test_masks_are_never_normalised() -> None:
     batch = positions(2, 4)
     out = transform(mean=100, std=7)(batch)
@@ -135,6 +173,100 @@ def test_what_was_not_measured_is_hidden_whatever_it_holds(value: float) -> None
     assert unseen.sum() == hidden[:, 0].sum()
     assert out['image'].isfinite().all()
     assert out['image'].movedim(1, -1)[unseen].eq(0).all() and out['mask'][unseen].eq(0).all()
+
+
+def by_numpy(numbers: NDArray[Any], valid: NDArray[Any], scale: float, offset: float) -> NDArray[np.float64]:
+    reflectance = (numbers.astype(np.float64) + offset) / scale
+    mean, std = np.array([0.1, 0.3])[:, None, None], np.array([0.02, 0.2])[:, None, None]
+    return (reflectance - mean) / std * valid[:, None]
+
+
+@pytest.mark.parametrize(('scale', 'offset'), [(10_000, 0), (10_000, -1000), (255.0, 3.5)])
+@pytest.mark.parametrize('number', [torch.uint16, torch.int16, torch.uint8, torch.int32])
+def test_digital_numbers_become_reflectance(number: torch.dtype, scale: float, offset: float) -> None:
+    torch.manual_seed(0)
+    limits = torch.iinfo(number)
+    numbers = torch.randint(max(limits.min, -(2**15)), min(limits.max, 2**16) + 1, (3, 2, 6, 9)).to(number)
+    valid = torch.rand(3, 6, 9) < 0.8
+    batch = {'image': numbers, 'valid': valid}
+    steps = BatchTransform(torch.tensor([0.1, 0.3]), torch.tensor([0.02, 0.2]), scale=scale, offset=offset)
+    out = steps(batch)['image']
+    assert out.dtype == torch.float32
+    wanted = by_numpy(numbers.numpy(), valid.numpy(), scale, offset)
+    np.testing.assert_allclose(out.numpy(), wanted, rtol=1e-5, atol=1e-5)
+    reflectance = torch.from_numpy((numbers.numpy().astype(np.float64) + offset) / scale).float()
+    torch.testing.assert_close(steps({'image': reflectance, 'valid': valid})['image'], out, rtol=1e-5, atol=1e-5)
+
+
+def test_digital_numbers_and_reflectance_give_the_same_augmented_batch() -> None:
+    batch = positions(6, 9)
+    batch['image'] = (batch['image'] * 50).to(torch.uint16)
+    steps = {
+        'geometry': geometry_augmentations(5),
+        'light': light_augmentations(['B02', 'B08'], **ALL),
+        'scale': 10_000,
+        'offset': -1000,
+    }
+    torch.manual_seed(1)
+    numbers = transform(0.05, 0.1, **steps)(batch)
+    torch.manual_seed(1)
+    reflectance = transform(0.05, 0.1, **steps)(batch | {'image': (batch['image'].float() - 1000) / 10_000})
+    torch.testing.assert_close(numbers['image'], reflectance['image'], rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(numbers[k], reflectance[k]) for k in ('mask', 'valid'))
+
+
+@pytest.mark.parametrize('number', [torch.uint16, torch.int16, torch.float32])
+@pytest.mark.parametrize('moved', [True, False])
+def test_the_batch_given_is_not_changed(number: torch.dtype, moved: bool) -> None:
+    torch.manual_seed(0)
+    for use in ('none', 'weight', 'soft'):
+        batch = with_purity(4, 8)
+        batch['image'] = batch['image'].to(number)
+        before = {k: v.clone() for k, v in batch.items()}
+        steps = geometry_augmentations() if moved else ()
+        out = transform(3, 2, geometry=steps, purity=use)(batch)
+        assert out['mask'].ne(before['mask']).any() and set(batch) == set(before)
+        for key, values in before.items():
+            assert torch.equal(batch[key], values), key
+
+
+def test_masks_of_bytes_become_long() -> None:
+    batch = positions(2, 5)
+    out = transform()(batch | {'mask': batch['mask'].byte()})
+    check_together(out, batch['image'])
+
+
+def test_weight_and_shares_are_those_of_the_labelled_pixels() -> None:
+    draw = np.random.default_rng(0)
+    mask = draw.integers(0, 13, (2, 5, 7)).astype(np.uint8)
+    shares = draw.multinomial(100, np.full(14, 1 / 14), size=(2, 5, 7)).transpose(0, 3, 1, 2)[:, :12].astype(np.uint8)
+    given = {
+        'image': np.zeros((2, 2, 5, 7), np.float32),
+        'valid': draw.random((2, 5, 7)) < 0.7,
+        'mask': mask,
+        'purity': draw.integers(0, 101, (2, 5, 7)).astype(np.uint8),
+        'shares': shares,
+    }
+    batch = {k: torch.from_numpy(v) for k, v in given.items()}
+    labelled = given['valid'] & (mask > 0)
+    out = transform(purity='weight')(batch)
+    assert out['weight'].dtype == torch.float32 and torch.equal(out['purity'], batch['purity'])
+    np.testing.assert_allclose(out['weight'].numpy(), np.where(labelled, given['purity'] / 100, 0), rtol=1e-6)
+    soft = transform(purity='soft')(batch)
+    assert soft['shares'].dtype == torch.float32 and 'weight' not in soft
+    wanted = shares / shares.sum(1, keepdims=True, dtype=np.int64) * labelled[:, None]
+    np.testing.assert_allclose(soft['shares'].numpy(), wanted, rtol=1e-6)
+    np.testing.assert_allclose(soft['shares'].sum(1).numpy(), labelled, rtol=1e-6)
+    plain = transform()(batch)
+    assert set(plain) == {'image', 'valid', 'mask', 'purity'}
+
+
+@pytest.mark.parametrize(('use', 'needed'), [('weight', 'purity'), ('soft', 'shares')])
+def test_purity_that_the_loss_lacks_is_told(use: str, needed: str) -> None:
+    with pytest.raises(LandcoverError, match=f"purity '{use}' needs {needed} in each batch, got image, mask, valid"):
+        transform(purity=use)(positions(1, 4))
+    unlabelled = {k: v for k, v in positions(1, 4).items() if k != 'mask'}
+    assert set(transform(purity=use)(unlabelled)) == {'image', 'valid'}
 
 
 def test_other_entries_are_passed_on_and_the_batch_is_not_changed() -> None:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from landcover_plugin.errors import LandcoverError
 from landcover_plugin.legend import LEGEND
-from landcover_plugin.training.losses import MaskedCrossEntropy, class_weights
+from landcover_plugin.sampling.weights import class_weights
+from landcover_plugin.training.losses import MaskedCrossEntropy
 
 COUNTS = np.array([900, 100, 7, 5000, 0, 42, 13, 1, 0, 260, 3, 77, 800])
 WEIGHT = torch.tensor([0.0, 1, 2, 0.5, 3, 0.1, 7, 1, 1, 4, 0.25, 1, 2])
@@ -83,6 +84,94 @@ def test_mass_is_what_the_mean_divides_by() -> None:
     total = torch.nn.CrossEntropyLoss(WEIGHT, ignore_index=0, reduction='sum')(logits, target)
     torch.testing.assert_close(loss(logits, target) * loss.mass(target), total)
     assert MaskedCrossEntropy().mass(target) == (target != 0).sum()
+
+
+# Weights of pixels and shares of classes
+
+
+def soft_batch(seed: int, *, ignore: int = 0) -> tuple[Any, ...]:
+    """Logits, codes, pixel weights and shares; some pixels do not count whatever their weight and shares."""
+    logits, target = batch(seed, low=1)
+    draw = torch.Generator().manual_seed(seed + 100)
+    shares = torch.rand(2, 12, 5, 7, generator=draw)
+    target[0, :2] = target[1, 4] = ignore
+    return logits, target, torch.rand(2, 5, 7, generator=draw), shares / shares.sum(1, keepdim=True)
+
+
+def by_definition(logits: Any, target: Any, weight: Any, ignore: int, pixels: Any, shares: Any) -> float:
+    z = logits.detach().double().numpy()
+    log_p = z - np.log(np.exp(z).sum(1, keepdims=True))
+    v = (1 if pixels is None else pixels.double().numpy()) * (target.numpy() != ignore)
+    hard = (np.arange(13)[None, :, None, None] == target.numpy()[:, None]).astype(float)
+    s = hard if shares is None else np.concatenate([hard[:, :1] * 0, shares.double().numpy()], axis=1)
+    w = (np.ones(13) if weight is None else weight.double().numpy())[None, :, None, None]
+    mass = v[:, None] * s * w
+    return float(-(mass * log_p).sum() / mass.sum())
+
+
+@pytest.mark.parametrize('weight', [None, WEIGHT], ids=['plain', 'weighted'])
+@pytest.mark.parametrize('ignore', [0, 5, 255])
+@pytest.mark.parametrize('kinds', ['pixels', 'shares', 'pixels and shares'])
+def test_weights_and_shares_agree_with_the_definition(weight: Any, ignore: int, kinds: str) -> None:
+    for seed in range(5):
+        logits, target, pixels, shares = soft_batch(seed, ignore=ignore)
+        given = (pixels if 'pixels' in kinds else None, shares if 'shares' in kinds else None)
+        mine = MaskedCrossEntropy(weight, ignore)(logits, target, *given)
+        assert float(mine.detach()) == pytest.approx(by_definition(logits, target, weight, ignore, *given), rel=1e-5)
+
+
+@pytest.mark.parametrize('weight', [None, WEIGHT], ids=['plain', 'weighted'])
+@pytest.mark.parametrize('weighted', [False, True])
+def test_shares_that_are_all_or_nothing_give_the_loss_of_codes(weight: Any, weighted: bool) -> None:
+    logits, target, pixels, _ = soft_batch(1)
+    shares = (torch.arange(1, 13)[None, :, None, None] == target[:, None]).float()
+    given = pixels if weighted else None
+    loss = MaskedCrossEntropy(weight)
+    hard, soft = loss(logits, target, given), loss(logits, target, given, shares)
+    torch.testing.assert_close(soft, hard)
+    gradients = [torch.autograd.grad(value, logits, retain_graph=True)[0] for value in (soft, hard)]
+    torch.testing.assert_close(*gradients)
+    torch.testing.assert_close(loss.mass(target, given, shares), loss.mass(target, given))
+
+
+def test_weights_of_1_change_nothing_and_their_scale_does_not_matter() -> None:
+    logits, target, pixels, shares = soft_batch(2)
+    loss = MaskedCrossEntropy(WEIGHT)
+    torch.testing.assert_close(loss(logits, target, torch.ones_like(pixels)), loss(logits, target))
+    for given in (None, shares):
+        torch.testing.assert_close(loss(logits, target, 7 * pixels, given), loss(logits, target, pixels, given))
+
+
+@pytest.mark.parametrize('weight', [None, WEIGHT], ids=['plain', 'weighted'])
+def test_mass_is_the_sum_of_all_weights(weight: Any) -> None:
+    _, target, pixels, shares = soft_batch(3)
+    loss, w = MaskedCrossEntropy(weight), np.ones(13) if weight is None else WEIGHT.double().numpy()
+    counts, v, s = target.numpy() != 0, pixels.double().numpy(), shares.double().numpy()
+    assert float(loss.mass(target, pixels)) == pytest.approx((w[target.numpy()] * v * counts).sum(), rel=1e-5)
+    soft = (w[1:, None, None] * s * (v * counts)[:, None]).sum()
+    assert float(loss.mass(target, pixels, shares)) == pytest.approx(soft, rel=1e-5)
+
+
+def test_what_is_ignored_has_no_gradient() -> None:
+    logits, target, pixels, shares = soft_batch(4)
+    for given in ((pixels, None), (None, shares), (pixels, shares)):
+        (gradient,) = torch.autograd.grad(MaskedCrossEntropy(WEIGHT)(logits, target, *given), logits)
+        unlabelled = (target == 0)[:, None].expand_as(gradient)
+        assert gradient[unlabelled].eq(0).all() and gradient[~unlabelled].ne(0).all()
+
+
+@pytest.mark.parametrize('weight', [None, WEIGHT], ids=['plain', 'weighted'])
+@pytest.mark.parametrize('empty', ['labels', 'weights', 'shares'])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
+def test_a_batch_without_weight_costs_nothing(weight: Any, empty: str, dtype: torch.dtype) -> None:
+    _, target, pixels, shares = soft_batch(5)
+    logits = batch(5, dtype=dtype)[0]
+    changed = {'labels': target, 'weights': pixels, 'shares': shares}[empty]
+    changed[:] = 0
+    loss = MaskedCrossEntropy(weight)(logits, target, pixels, shares)
+    loss.backward()
+    assert loss.item() == 0 and loss.dtype == torch.float32
+    assert logits.grad is not None and logits.grad.eq(0).all()
 
 
 REFERENCES = {

@@ -22,6 +22,7 @@ from landcover_plugin.evaluation.figures import CORRECT, WRONG, plot_confusion, 
 from landcover_plugin.evaluation.report import CONTENTS, Picture, check_writable, summary, write_report
 from landcover_plugin.legend import LEGEND
 from landcover_plugin.training.metrics import Scores, row_normalised
+from landcover_plugin.training.strata import STRATA
 
 
 @pytest.fixture(scope='module')
@@ -44,10 +45,19 @@ def picture():
 
 
 @pytest.fixture(scope='module')
-def report(tmp_path_factory, confusion, picture):
+def strata(confusion):
+    """The confusion matrix cut in two, twice: no interior pixel is labelled."""
+    pure = np.random.default_rng(2).binomial(confusion, 0.7)
+    unlabelled = np.zeros_like(confusion)
+    unlabelled[0] = 5
+    return {'border': confusion, 'interior': unlabelled, 'pure': pure, 'mixed': confusion - pure}
+
+
+@pytest.fixture(scope='module')
+def report(tmp_path_factory, confusion, picture, strata):
     folder = tmp_path_factory.mktemp('data') / 'new' / 'report'
     metadata = {'ckpt': Path('a/b.ckpt'), 'n': np.int64(3), 'loss': float('nan')}
-    return write_report(folder, confusion, pictures=[picture, picture], metadata=metadata)
+    return write_report(folder, confusion, strata=strata, pictures=[picture, picture], metadata=metadata)
 
 
 @pytest.fixture
@@ -115,6 +125,51 @@ def test_markdown_has_one_decimal_and_absent_classes_are_not_available(report, c
     assert f'| mean IoU | {100 * scores.mean_iou:.1f} |' in text
     assert f'| 3 | forest | {100 * scores.iou[3]:.1f} |' in text
     assert '| 11 | transport network | n/a | n/a | n/a | n/a | 0 |' in text
+
+
+def test_pure_mixed_and_border_pixels_are_told_apart(report, confusion, strata):
+    header, *rows = read_csv(report / 'strata.csv')
+    assert header == ['stratum', 'overall_accuracy', 'mean_iou', 'labelled_pixels', 'meaning']
+    assert [row[0] for row in rows] == ['pure', 'mixed', 'border']
+    document = json.loads((report / 'scores.json').read_text(encoding='utf-8'))['strata']
+    text = (report / 'scores.md').read_text(encoding='utf-8')
+    assert '## Pure, mixed and border pixels' in text
+    for row, entry in zip(rows, document, strict=True):
+        counts = strata[row[0]][1:]
+        overlap = np.diag(counts[:, 1:])
+        with np.errstate(invalid='ignore'):
+            iou = overlap / (counts.sum(1) + counts[:, 1:].sum(0) - overlap)
+        accuracy, mean = overlap.sum() / counts.sum(), iou[counts.sum(1) > 0].mean()
+        np.testing.assert_allclose([float(cell) for cell in row[1:4]], [accuracy, mean, counts.sum()], rtol=1e-12)
+        assert list(map(str, entry.values())) == row
+        assert f'| {row[0]} | {100 * accuracy:.1f} | {100 * mean:.1f} | {counts.sum()} | {row[4]} |' in text
+    assert 'purity 100 %' in rows[0][4] and 'purity below 100 %' in rows[1][4] and 'neighbours' in rows[2][4]
+
+
+@pytest.mark.parametrize('empty', [None, {}, {'pure': np.zeros((13, 13), dtype=int)}])
+def test_without_strata_nothing_is_said_about_them(tmp_path, undrawn, confusion, empty):
+    folder = write_report(tmp_path / 'r', confusion, strata=empty)
+    assert not (folder / 'strata.csv').exists()
+    assert 'strata' not in json.loads((folder / 'scores.json').read_text(encoding='utf-8'))
+    assert 'mixed' not in (folder / 'scores.md').read_text(encoding='utf-8')
+    scores = Scores.from_confusion(confusion)
+    assert summary(scores, strata=empty) == summary(scores)
+
+
+def test_every_stratum_of_the_task_has_a_meaning_and_no_other(tmp_path, undrawn, confusion):
+    folder = write_report(tmp_path / 'r', confusion, strata=dict.fromkeys(STRATA, confusion))
+    assert [row[0] for row in read_csv(folder / 'strata.csv')[1:]] == list(STRATA)
+    with pytest.raises(ValueError, match="a stratum is one of pure, mixed, border, interior, got 'edge'"):
+        write_report(tmp_path / 's', confusion, strata={'edge': confusion})
+    assert names(tmp_path) == {'r'}
+
+
+def test_summary_has_one_line_for_the_strata(confusion, strata):
+    scores = Scores.from_confusion(confusion)
+    *table, last = summary(scores, strata=strata).splitlines()
+    assert table == summary(scores).splitlines()
+    assert last.startswith('overall accuracy by kind of pixel: pure ') and 'interior' not in last
+    assert last.endswith(f'border {100 * scores.overall_accuracy:.1f} %') and last.count('%') == 3 and len(last) < 120
 
 
 def test_summary_fits_a_terminal(confusion):
@@ -374,6 +429,19 @@ def test_report_writer(tmp_path, caplog, undrawn):
     assert 'mean IoU' in caplog.text
     assert f'report written to {tmp_path / "r"}' in caplog.text
     assert not writer._best
+
+
+def test_report_writer_passes_on_the_strata(tmp_path, caplog, undrawn):
+    class Stratified(Task):
+        def on_test_epoch_end(self):
+            super().on_test_epoch_end()
+            self.test_strata = {'mixed': self.test_confusion}
+
+    with caplog.at_level(logging.INFO):
+        trainer(tmp_path, ReportWriter(str(tmp_path / 'r'))).test(Stratified(), datamodule=Data(), verbose=False)
+    document = json.loads((tmp_path / 'r' / 'scores.json').read_text())
+    assert document['strata'][0]['labelled_pixels'] == document['overall']['labelled_pixels'] == 10 * 7 * 12
+    assert 'by kind of pixel: mixed ' in caplog.text
 
 
 def test_pictures_are_the_most_varied_of_each_stretch_of_the_run(tmp_path, monkeypatch):

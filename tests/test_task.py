@@ -22,7 +22,7 @@ from landcover_plugin.errors import LandcoverError
 from landcover_plugin.legend import LEGEND
 from landcover_plugin.models import unet
 from landcover_plugin.models.outputs import predicted_codes
-from landcover_plugin.training.losses import class_weights
+from landcover_plugin.sampling.weights import class_weights
 from landcover_plugin.training.task import read_checkpoint
 
 RATIOS = [0.5, 0.25, 0.25]
@@ -272,6 +272,90 @@ def test_a_mask_may_keep_its_channel_axis(tmp_path: Path) -> None:
         {'image': sample['image'][None], 'mask': sample['mask'][None]}, made.val_matrix, made.val_mean
     )
     assert torch.equal(flat, kept['loss']) and kept['prediction'].shape == (1, 32, 32)
+
+
+# Purity
+
+
+class PurityPatches(Patches):
+    """The same with purity, and weights and shares as the device makes them; masks of bytes."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        sample, draw = super().__getitem__(index), torch.Generator().manual_seed(index + 1000)
+        mask = sample['mask'][0].byte()
+        mask[:, 16:] = mask[:1, :1]  # so that there is an interior
+        mask[5, 20:25] = 0
+        purity = torch.randint(95, 101, mask.shape, generator=draw).byte() * (mask > 0)
+        shares = torch.rand(12, 32, 32, generator=draw)
+        soft = shares / shares.sum(0) * (mask > 0)
+        return {'image': sample['image'], 'mask': mask, 'purity': purity, 'weight': purity / 100, 'shares': soft}
+
+
+@pytest.mark.parametrize('keys', [(), ('weight',), ('shares',), ('weight', 'shares')])
+def test_training_honours_weight_and_shares(keys: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = next(iter(DataLoader(PurityPatches(2, range(0)), batch_size=2)))
+    made = task(class_weights=[float(v) for v in range(1, 13)]).eval()
+    monkeypatch.setattr(made, 'log', lambda *a, **k: None)
+    batch = {k: v for k, v in whole.items() if k in ('image', 'mask', 'purity', *keys)}
+    loss = made.training_step(batch, 0)
+    with torch.no_grad():
+        log_p = made(whole['image']).double().log_softmax(1).numpy()[:, 1:]
+    codes = whole['mask'].numpy()
+    s = whole['shares'].double().numpy() if 'shares' in keys else np.arange(1, 13)[:, None, None] == codes[:, None]
+    v = whole['weight'].double().numpy() if 'weight' in keys else np.ones(codes.shape)
+    mass = s * (v * (codes > 0))[:, None] * np.arange(1, 13)[:, None, None]
+    assert float(loss.detach()) == pytest.approx(-(mass * log_p).sum() / mass.sum(), rel=1e-4)
+    plain = task().criterion
+    for matrix, mean in ((made.val_matrix, made.val_mean), (made.test_matrix, made.test_mean)):
+        outputs = made._evaluate(batch, matrix, mean)
+        hard = made.criterion(made(whole['image']), whole['mask'].long())
+        assert torch.equal(outputs['loss'], hard), 'losses that are compared do not depend on purity'
+        assert mean.weight == made.criterion.mass(whole['mask'].long()) > plain.mass(whole['mask'].long())
+
+
+def border_by_shifts(mask: np.ndarray) -> np.ndarray:
+    padded = np.pad(mask, ((0, 0), (1, 1), (1, 1)))
+    shifts = [(r, c) for r in range(3) for c in range(3)]
+    around = np.stack([padded[:, r : r + mask.shape[1], c : c + mask.shape[2]] for r, c in shifts])
+    return ((around > 0) & (around != mask) & (mask > 0)).any(0)
+
+
+class Predictions(Callback):
+    """What the task predicts in a test."""
+
+    def __init__(self) -> None:
+        self.batches: list[np.ndarray] = []
+
+    def on_test_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.batches.append(outputs['prediction'].numpy())
+
+
+@pytest.mark.parametrize('batch_size', [1, 3])
+def test_each_kind_of_test_pixel_is_counted(tmp_path: Path, batch_size: int) -> None:
+    patches, made = PurityPatches(5, range(1, 2)), task()
+    for _ in range(2):  # a second run starts from nothing
+        seen = Predictions()
+        trainer(tmp_path, callbacks=[seen]).test(made, DataLoader(patches, batch_size=batch_size), verbose=False)
+        mask, purity = (np.stack([patches[i][k].numpy() for i in range(5)]) for k in ('mask', 'purity'))
+        border, predicted = border_by_shifts(mask), np.concatenate(seen.batches)
+        wanted = {'pure': purity == 100, 'mixed': purity < 100, 'border': border, 'interior': ~border}
+        assert list(made.test_strata) == list(wanted)
+        for name, pixels in wanted.items():
+            y, p = (a[pixels & (mask > 0)] for a in (mask, predicted))
+            np.testing.assert_array_equal(
+                made.test_strata[name], metrics.confusion_matrix(y, p, labels=range(13)), err_msg=name
+            )
+        for one, other in (('pure', 'mixed'), ('border', 'interior')):
+            np.testing.assert_array_equal(made.test_strata[one] + made.test_strata[other], made.test_confusion)
+
+
+def test_kinds_that_hold_no_pixel_are_left_out(tmp_path: Path) -> None:
+    made = task()
+    assert made.test_strata == {}
+    trainer(tmp_path).test(made, DataLoader(Patches(2, range(0))), verbose=False)
+    assert list(made.test_strata) == ['border'], 'noise has no interior, and no purity'
+    trainer(tmp_path).test(made, DataLoader(Patches(2, range(2))), verbose=False)
+    assert made.test_strata == {}
 
 
 # Class weights

@@ -94,12 +94,14 @@ class ReportWriter(pl.Callback):
         if confusion is None:
             name = type(pl_module).__name__
             raise LandcoverError(f'{name} provides no test_confusion for a report: use LandCoverSegmentation')
+        strata = getattr(pl_module, 'test_strata', None)
         # Before writing: the scores of a long run outlive a disk that fills up.
-        log.info('scores on the test split, in percent\n%s', summary(Scores.from_confusion(confusion)))
+        log.info('scores on the test split, in percent\n%s', summary(Scores.from_confusion(confusion), strata=strata))
         folder = write_report(
             self.path,
             confusion,
             legend=_legend(trainer),
+            strata=strata,
             pictures=[picture for _, (_, picture) in sorted(self._best.items(), key=lambda item: item[0])],
             metadata=_metadata(trainer, pl_module),
             overwrite=self.overwrite,

@@ -22,7 +22,7 @@ from .figures import plot_confusion, plot_sample
 
 #: Everything that a report folder may hold; a folder with anything else in it is never replaced.
 CONTENTS = frozenset(
-    {'scores.csv', 'scores.json', 'scores.md', 'samples'}
+    {'scores.csv', 'scores.json', 'scores.md', 'strata.csv', 'samples'}
     | {f'confusion{kind}.{suffix}' for kind in ('', '_normalised') for suffix in ('csv', 'png')}
 )
 
@@ -42,6 +42,22 @@ _NOTE = (
     'Percent of labelled test pixels. n/a: the class has no reference pixel in the test split (or, for '
     "user's accuracy, was never predicted), and it does not enter the means. Where months are separate looks at the "
     'ground, each is scored on its own and a pixel counts once for each. Pixel counts are no area estimates.'
+)
+
+#: Scores of each stratum of the test pixels.
+_STRATUM_SCORES = ('overall_accuracy', 'mean_iou')
+
+_STRATA = {
+    'pure': 'the class covers the whole pixel (purity 100 %)',
+    'mixed': 'the class covers only part of the pixel (purity below 100 %)',
+    'border': 'another class is among the eight neighbours in the patch',
+    'interior': 'no other class is among the eight neighbours in the patch',
+}
+
+_STRATA_NOTE = (
+    'The same labelled test pixels by kind. Each is pure or mixed, where its purity is known, and border or interior. '
+    'Means run over the classes that the pixels of the kind hold, which may differ from kind to kind. Neighbours '
+    'beyond the rim of a patch are not seen.'
 )
 
 log = logging.getLogger(__name__)
@@ -69,6 +85,7 @@ def write_report(
     confusion: IntArray,
     *,
     legend: Legend = LEGEND,
+    strata: Mapping[str, IntArray] | None = None,
     pictures: Sequence[Picture] = (),
     metadata: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -84,6 +101,8 @@ def write_report(
         confusion: Pixel counts of the test split, shape ``(num_classes, num_classes)``, reference codes in
             rows, predicted codes in columns; see :class:`~landcover_plugin.training.metrics.Scores`.
         legend: Names and colours of the codes.
+        strata: Pixel counts of the pure, mixed, border and interior pixels, each as ``confusion``; see
+            :func:`~landcover_plugin.training.strata.strata`. Those without a labelled pixel are left out.
         pictures: Patches for ``samples/01.png``, ``02.png``, …
         metadata: What the scores belong to, for ``scores.json``; paths and the like are written as text.
         overwrite: Replace an older report. A folder that holds anything else is not replaced.
@@ -94,9 +113,9 @@ def write_report(
     Raises:
         LandcoverError: If no pixel is labelled, or the folder cannot be written (see
             :func:`check_writable`), also when the disk fills up half way.
-        ValueError: If the matrix does not fit the legend.
+        ValueError: If the matrix does not fit the legend, or a stratum is unknown.
     """
-    scores = Scores.from_confusion(confusion)
+    scores, strata_rows = Scores.from_confusion(confusion), _strata_rows(strata)
     if not scores.labelled_pixels:
         raise LandcoverError(
             'no labelled pixel in the test split, so there is nothing to score: '
@@ -104,7 +123,7 @@ def write_report(
         )
     target = check_writable(folder, overwrite=overwrite)
     with _moved_into_place(target, overwrite) as staging:
-        _write_scores(staging, scores, legend, metadata or {})
+        _write_scores(staging, scores, strata_rows, legend, metadata or {})
         for stem, matrix in ('confusion', confusion), ('confusion_normalised', row_normalised(confusion)):
             _write_csv(staging / f'{stem}.csv', _matrix_table(matrix, legend))
             figure = plot_confusion(confusion, legend, normalise=stem != 'confusion')
@@ -140,8 +159,10 @@ def check_writable(folder: PathLike, *, overwrite: bool = False) -> Path:
     return target
 
 
-def summary(scores: Scores, *, legend: Legend = LEGEND) -> str:
+def summary(scores: Scores, *, legend: Legend = LEGEND, strata: Mapping[str, IntArray] | None = None) -> str:
     """The scores as a short plain-text table in percent, for the terminal.
+
+    With ``strata``, as in :func:`write_report`, the last line tells the overall accuracy of each stratum.
 
     Examples:
         >>> lines = summary(Scores.from_confusion(np.diag([0, 0, 0, 7] + 9 * [0]))).splitlines()
@@ -157,7 +178,11 @@ def summary(scores: Scores, *, legend: Legend = LEGEND) -> str:
         cells = [f'{text:>{width}}' for text, width in zip(numbers, widths[2:], strict=True)]
         lines.append('  '.join([f'{code:>{widths[0]}}', f'{name:<{widths[1]}}', *cells]))
     overall = (f'{_HEADINGS[key]} {_percent(value, " %")}' for key, value in scores.overall().items())
-    return '\n'.join([*lines, ', '.join(overall)])
+    lines.append(', '.join(overall))
+    if rows := _strata_rows(strata):
+        shown = (f'{row["stratum"]} {_percent(row["overall_accuracy"], " %")}' for row in rows)
+        lines.append(f'overall accuracy by kind of pixel: {", ".join(shown)}')
+    return '\n'.join(lines)
 
 
 def _percent(share: float, unit: str = '') -> str:
@@ -174,37 +199,75 @@ def _class_table(scores: Scores, legend: Legend) -> list[list[str]]:
     return [heading, *lines]
 
 
+def _strata_rows(strata: Mapping[str, IntArray] | None) -> list[dict[str, Any]]:
+    """One dictionary for each stratum that holds labelled pixels, for tables.
+
+    Examples:
+        >>> row, = _strata_rows({'pure': np.diag([0, 3, 1]), 'mixed': np.diag([9, 0, 0])})
+        >>> row['stratum'], row['overall_accuracy'], row['mean_iou'], row['labelled_pixels']
+        ('pure', 1.0, 1.0, 4)
+    """
+    strata = strata or {}
+    if unknown := [name for name in strata if name not in _STRATA]:
+        raise ValueError(f'a stratum is one of {", ".join(_STRATA)}, got {unknown[0]!r}')
+    scores = {name: Scores.from_confusion(strata[name]) for name in _STRATA if name in strata}
+    return [
+        {'stratum': name}
+        | {key: getattr(s, key) for key in _STRATUM_SCORES}
+        | {'labelled_pixels': s.labelled_pixels, 'meaning': _STRATA[name]}
+        for name, s in scores.items()
+        if s.labelled_pixels
+    ]
+
+
 def _matrix_table(matrix: NDArray[Any], legend: Legend) -> list[list[Any]]:
     """A heading and one line per reference code, with codes and names on both axes."""
     heading = ['code', 'reference', *(f'{c.code} {c.name}' for c in legend)]
     return [heading, *([c.code, c.name, *matrix[c.code].tolist()] for c in legend)]
 
 
-def _write_scores(folder: Path, scores: Scores, legend: Legend, metadata: Mapping[str, Any]) -> None:
+def _write_scores(
+    folder: Path, scores: Scores, strata: list[dict[str, Any]], legend: Legend, metadata: Mapping[str, Any]
+) -> None:
     rows = scores.rows(legend)
-    _write_csv(folder / 'scores.csv', [list(rows[0]), *(list(row.values()) for row in rows)])
-    document = {
+    document: dict[str, Any] = {
         'overall': {**scores.overall(), 'labelled_pixels': scores.labelled_pixels},
         'classes': rows,
+        **({'strata': strata} if strata else {}),
         'metadata': metadata,
     }
     text = json.dumps(_jsonable(document), indent=2, ensure_ascii=False, allow_nan=False)
     (folder / 'scores.json').write_text(text + '\n', encoding='utf-8')
-    (folder / 'scores.md').write_text(_markdown(scores, legend), encoding='utf-8')
+    (folder / 'scores.md').write_text(_markdown(scores, strata, legend), encoding='utf-8')
+    for name, table in ('scores', rows), ('strata', strata):
+        if table:
+            _write_csv(folder / f'{name}.csv', [list(table[0]), *(list(row.values()) for row in table)])
 
 
-def _markdown(scores: Scores, legend: Legend) -> str:
-    def line(cells: Iterable[str]) -> str:
-        return f'| {" | ".join(cells)} |'
-
+def _markdown(scores: Scores, strata: list[dict[str, Any]], legend: Legend) -> str:
     heading, *rows = _class_table(scores, legend)
-    overall = [line((_HEADINGS[key], _percent(value))) for key, value in scores.overall().items()]
+    overall = [_line((_HEADINGS[key], _percent(value))) for key, value in scores.overall().items()]
     tables = [
         *('# Test scores', '', _NOTE, ''),
-        *(line(('score', '%')), '|:--|--:|', *overall, ''),
-        *(line(heading), '|--:|:--|' + '--:|' * (len(heading) - 2), *map(line, rows), ''),
+        *(_line(('score', '%')), '|:--|--:|', *overall, ''),
+        *(_line(heading), '|--:|:--|' + '--:|' * (len(heading) - 2), *map(_line, rows), ''),
+        *(_strata_section(strata) if strata else ()),
     ]
     return '\n'.join(tables)
+
+
+def _strata_section(strata: list[dict[str, Any]]) -> list[str]:
+    heading = ['pixels that are', *(_HEADINGS[key] for key in _STRATUM_SCORES), 'pixels', 'which means']
+    lines = [
+        (r['stratum'], *(_percent(r[key]) for key in _STRATUM_SCORES), str(r['labelled_pixels']), r['meaning'])
+        for r in strata
+    ]
+    title = ('## Pure, mixed and border pixels', '', _STRATA_NOTE, '')
+    return [*title, _line(heading), '|:--|--:|--:|--:|:--|', *map(_line, lines), '']
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f'| {" | ".join(cells)} |'
 
 
 def _write_csv(path: Path, table: Iterable[Iterable[Any]]) -> None:

@@ -162,7 +162,7 @@ def provenance(trainer: Trainer, pl_module: LightningModule, data: CataloniaData
         **checkpoint,
         'BANDS': ' '.join(images.bands),
         'DATES': ' '.join(images.dates),
-        'SEASONS': images.seasons,
+        'SEASONS': images.mosaics.seasons,
         'SOURCES': ' '.join(Path(f).name for f in images.files),
         'SOFTWARE': ', '.join([f'landcover {__version__}', *(f'{p} {version(p)}' for p in packages)]),
     }

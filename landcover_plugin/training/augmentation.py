@@ -1,10 +1,11 @@
 """What happens to a batch on the device: geometry, normalisation, then changes of light.
 
-A batch holds ``image`` ``(B, C, H, W)``, ``valid`` ``(B, H, W)`` and, where there are labels, ``mask`` ``(B, H, W)``.
+A batch holds ``image`` ``(B, C, H, W)``, ``valid`` ``(B, H, W)`` and, where there are labels, ``mask`` ``(B, H, W)``
+and maybe ``purity`` ``(B, H, W)`` and ``shares`` ``(B, 12, H, W)``, in percent.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import kornia.augmentation as K
 import torch
@@ -12,6 +13,7 @@ from kornia.augmentation import IntensityAugmentationBase2D
 from kornia.constants import DataKey, Resample
 from torch import Tensor, nn
 
+from ..errors import LandcoverError
 from ..legend import NODATA
 
 #: Groups of bands that light and haze change alike.
@@ -20,6 +22,12 @@ BAND_GROUPS = {
     'red edge and near infrared': ('B05', 'B06', 'B07', 'B08', 'B8A'),
     'short-wave infrared': ('B11', 'B12'),
 }
+
+#: What belongs to the pixels of an image and moves with them.
+MOVED = ('valid', 'mask', 'purity', 'shares')
+
+#: How purity enters the loss: not at all, as the weight of a pixel, or as shares of the classes in place of codes.
+PurityUse = Literal['none', 'weight', 'soft']
 
 Batch = dict[str, Any]
 
@@ -83,15 +91,24 @@ class BandDropout(IntensityAugmentationBase2D):
 class BatchTransform(nn.Module):
     """Normalises a batch and hides what was not measured; in training also augments it.
 
-    Pixels that are not valid become 0 in the image, the mean, and no data in the mask. Geometry moves
-    image, mask and validity together, without interpolation; masks are never normalised.
+    Images of an integer type are digital numbers, whose reflectance is ``(DN + offset) / scale``; floating ones are
+    reflectance. Pixels that are not valid become 0 in the image, the mean, and no data in the mask. Geometry moves
+    image, validity, mask, purity and shares together, without interpolation; masks are never normalised.
 
     Args:
         mean: Mean of each channel, in reflectance.
         std: Standard deviation of each channel, in reflectance.
-        geometry: Applied to image, mask and valid before normalisation.
+        geometry: Applied to image, valid, mask, purity and shares before normalisation.
         light: Applied to the normalised image.
+        scale: Digital numbers of a reflectance of 1.
+        offset: Added to digital numbers first.
+        purity: weight adds ``weight`` ``(B, H, W)`` to labelled batches: the share of the pixel that its class
+            covers, 0 where unlabelled. soft makes ``shares`` those of the labelled part: they add up to 1, or are all
+            0 where unlabelled. Otherwise shares are left out.
     """
+
+    of_reflectance: Tensor
+    of_numbers: Tensor
 
     def __init__(
         self,
@@ -99,9 +116,15 @@ class BatchTransform(nn.Module):
         std: Tensor,
         geometry: Sequence[nn.Module] = (),
         light: Sequence[nn.Module] = (),
+        *,
+        scale: float = 1,
+        offset: float = 0,
+        purity: PurityUse = 'none',
     ) -> None:
         super().__init__()
-        self.normalize = K.Normalize(mean=mean, std=std, keepdim=True)
+        self.register_buffer('of_reflectance', _normalisation(mean, std, scale=1, offset=0))
+        self.register_buffer('of_numbers', _normalisation(mean, std, scale=scale, offset=offset))
+        self.purity = purity
         nearest = {'resample': Resample.NEAREST, 'align_corners': None}
         self.geometry = (
             K.AugmentationSequential(*geometry, data_keys=None, extra_args={DataKey.MASK: nearest})  # type: ignore[arg-type]
@@ -111,27 +134,69 @@ class BatchTransform(nn.Module):
         self.light = K.ImageSequential(*light) if light else None
 
     def forward(self, batch: Mapping[str, Any]) -> Batch:
-        """The batch, changed; other entries are passed on."""
+        """The batch, changed; other entries are passed on.
+
+        Raises:
+            LandcoverError: If a labelled batch lacks the purity or the shares that the loss needs.
+        """
         out = dict(batch)
-        image = out['image'].float()
-        valid = out.get('valid')
-        given = {'mask': out.get('mask'), 'mask_valid': valid}
-        masks = {k: v[:, None].float() for k, v in given.items() if v is not None}
-        if self.geometry is not None:
-            moved: Batch = self.geometry({'image': image, **masks})
-            image, masks = moved['image'], {k: moved[k] for k in masks}
-        image = self.normalize(image)
+        if self.purity != 'soft':
+            out.pop('shares', None)
+        image, moved = self._move(out['image'].float(), {k: out[k] for k in MOVED if out.get(k) is not None})
+        image = self._normalise(image, given=out['image'])
         if self.light is not None:
             image = self.light(image)
-        if 'mask' in masks:
-            out['mask'] = masks['mask'][:, 0].long()
-        if 'mask_valid' in masks:
-            out['valid'] = masks['mask_valid'][:, 0] > 0.5
-            image = image.where(out['valid'][:, None], 0.0)  # a product would keep NaN
-            if 'mask' in out:
-                out['mask'] = torch.where(out['valid'], out['mask'], NODATA)
+        out |= moved
+        if 'mask' in moved:
+            out['mask'] = moved['mask'].long()
+        if 'valid' in moved:
+            image.masked_fill_(~moved['valid'][:, None], 0)  # a product would keep NaN
+            if 'mask' in moved:
+                out['mask'] = out['mask'].where(moved['valid'], NODATA)
         out['image'] = image
+        return self._with_purity(out) if 'mask' in moved else out
+
+    def _move(self, image: Tensor, planes: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Image and what belongs to its pixels after the same geometry; planes are moved in one piece."""
+        if self.geometry is None:
+            return image, planes
+        if not planes:
+            return self.geometry({'image': image})['image'], planes
+        channels = [p if p.ndim == 4 else p[:, None] for p in planes.values()]
+        stacked = torch.cat([channels[0].float(), *channels[1:]], dim=1)
+        moved: Batch = self.geometry({'image': image, 'mask': stacked})
+        parts = moved['mask'].split([c.shape[1] for c in channels], dim=1)
+        return moved['image'], {
+            key: (part if planes[key].ndim == 4 else part[:, 0]).to(planes[key].dtype)
+            for key, part in zip(planes, parts, strict=True)
+        }
+
+    def _normalise(self, image: Tensor, given: Tensor) -> Tensor:
+        """The normalised image, in memory of its own."""
+        if given.is_floating_point():
+            factor, shift = self.of_reflectance
+            return (image * factor).add_(shift)
+        factor, shift = self.of_numbers
+        return image.mul_(factor).add_(shift)  # a copy of the integers, which nobody else holds
+
+    def _with_purity(self, out: Batch) -> Batch:
+        """The batch with what the loss takes from purity."""
+        needed = {'none': 'mask', 'weight': 'purity', 'soft': 'shares'}[self.purity]
+        if out.get(needed) is None:
+            raise LandcoverError(f'purity {self.purity!r} needs {needed} in each batch, got {", ".join(out)}')
+        labelled = out['mask'] != NODATA
+        if self.purity == 'weight':
+            out['weight'] = out['purity'].where(labelled, 0) / 100
+        elif self.purity == 'soft':
+            total = out['shares'].sum(dim=1)
+            out['shares'] = out['shares'] * (labelled / total.clamp_min(1))[:, None]
         return out
+
+
+def _normalisation(mean: Tensor, std: Tensor, *, scale: float, offset: float) -> Tensor:
+    """What numbers are multiplied by, and what is added, shape ``(2, C, 1, 1)``; their reflectance is as above."""
+    mean, std = mean.double(), std.double()
+    return torch.stack([1 / (scale * std), (offset / scale - mean) / std])[..., None, None].float()
 
 
 def geometry_augmentations(crop: int | None = None) -> list[nn.Module]:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -15,21 +15,25 @@ from rasterio.warp import transform_bounds
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchgeo.datamodules import GeoDataModule
-from torchgeo.datasets import GeoDataset, IntersectionDataset
+from torchgeo.datasets import GeoDataset
 from torchgeo.datasets.utils import Sample
 
-from ..datasets.icgc import ICGCLandCover, SourceLegend
-from ..datasets.sentinel2 import CataloniaSentinel2, Seasons, true_colour
+from ..datasets.icgc import ICGCLandCover
+from ..datasets.patches import CataloniaPatches
+from ..datasets.sentinel2 import CataloniaSentinel2, true_colour
 from ..errors import LandcoverError
 from ..grid import PixelGrid, PixelWindow, tile_starts
 from ..legend import LEGEND, NODATA, Legend
 from ..rasters.labels import Aggregation
+from ..rasters.landcover import SourceLegend, year
+from ..rasters.mosaics import Seasons
+from ..rasters.streaming import processors
 from ..sampling.blocks import Split, SplitName, block_split, fold_split
-from ..sampling.inventory import Inventory, cached_inventory, cell_size, fingerprint, unknown_values_sentence
+from ..sampling.inventory import Inventory, cached_inventory, cell_size, unknown_values_sentence
 from ..sampling.polygons import polygon_split, write_split
 from ..sampling.samplers import BalancedPatchSampler, CoverSampler, RankSampler, WindowSampler
-from ..sampling.statistics import cached_statistics
-from .augmentation import Batch, BatchTransform, geometry_augmentations, light_augmentations
+from ..sampling.store import STORE_FOLDER, Store
+from .augmentation import Batch, BatchTransform, PurityUse, geometry_augmentations, light_augmentations
 from .batches import pad_and_stack
 
 log = logging.getLogger(__name__)
@@ -56,6 +60,8 @@ class CataloniaDataModule(GeoDataModule):
         nodata: float | None = None,
         source_legend: SourceLegend = 'auto',
         aggregation: Aggregation = 'mode',
+        aggregation_weights: dict[int, float] | None = None,
+        purity: PurityUse = 'none',
         unknown_labels: Literal['error', 'ignore'] = 'error',
         patch_size: int = 256,
         patch_sizes: list[int] | None = None,
@@ -83,6 +89,7 @@ class CataloniaDataModule(GeoDataModule):
         bbox: list[float] | None = None,
         bbox_wgs84: list[float] | None = None,
         overlap: int | None = None,
+        store: str | None = None,
         cache: str | None = None,
     ) -> None:
         """Keep the settings; rasters are opened in ``setup``.
@@ -97,7 +104,11 @@ class CataloniaDataModule(GeoDataModule):
             reflectance_offset: BOA_ADD_OFFSET of the product: -1000 from processing baseline 04.00 (January 2022) on.
             nodata: Digital number of unmeasured pixels (default: as the file declares, else 0).
             source_legend: Values of the labels: the 12 codes, the 41 MCSC values, or auto.
-            aggregation: How 1 m labels become a pixel of the image: mode (majority) or nearest.
+            aggregation: How 1 m labels become a pixel of the image: mode (majority), nearest, or weighted (majority in
+                which narrow classes count more).
+            aggregation_weights: Of weighted, by code (default: more for isolated urban areas and transport).
+            purity: Purity is the share of a pixel that its label covers. none: every labelled pixel counts alike;
+                weight: a pixel weighs as much as it is pure; soft: the loss is against the shares of all classes.
             unknown_labels: What to do with label values outside the legend: error, or ignore (treat as no data).
             patch_size: Edge of patches in pixels.
             patch_sizes: Several edges, one of which is drawn for each training batch (multi-scale training).
@@ -126,9 +137,11 @@ class CataloniaDataModule(GeoDataModule):
             bbox: Area to map, [xmin, ymin, xmax, ymax] in units of the mosaics' CRS (default: all of the mosaics).
             bbox_wgs84: Area to map, [west, south, east, north] in degrees.
             overlap: Pixels that neighbouring windows share in prediction (default: a quarter of patch_size).
+            store: Training store that landcover prepare wrote (default: .landcover/store below root, where there is
+                one); none reads the sources.
             cache: Folder for inventories, statistics and blocks (default: .landcover below root).
         """
-        workers = min((os.cpu_count() or 1) // 2, 4) if num_workers is None else num_workers
+        workers = min(processors() // 2, 4) if num_workers is None else num_workers
         super().__init__(CataloniaSentinel2, batch_size, patch_size, length, workers, paths=root)
         self.save_hyperparameters()
         self.settings: Any = self.hparams
@@ -138,6 +151,7 @@ class CataloniaDataModule(GeoDataModule):
         self.images: CataloniaSentinel2 | None = None
         self.labels: ICGCLandCover | None = None
         self.area: PixelWindow | None = None
+        self._store: Store | None = None
         self._legend = LEGEND
         self._inventory: Inventory | None = None
         self._split: Split | None = None
@@ -165,27 +179,73 @@ class CataloniaDataModule(GeoDataModule):
     # Rasters
 
     def open_images(self) -> CataloniaSentinel2:
-        """The mosaics, opened once."""
+        """The mosaics, opened once: those of the training store where there is one that fits."""
         if self.images is None:
-            s = self.settings
-            self.images = CataloniaSentinel2(
-                s.root,
-                bands=s.bands,
-                band_order=s.band_order,
-                seasons=s.seasons,
-                reflectance_scale=s.reflectance_scale,
-                reflectance_offset=s.reflectance_offset,
-                nodata=s.nodata,
-            )
+            self.images = self._images_in(self.settings.root)
+            if store := self._find_store():
+                why = store.image_mismatch(self.images.mosaics)
+                if why is None:
+                    self.images = self._images_in(store.images)
+                    log.info('images are read from the %s store %s', store.layout, store.folder)
+                elif store.images:
+                    log.warning('images are read from the sources, not from the store %s: %s', store.folder, why)
         return self.images
 
+    def _images_in(self, paths: str | list[str]) -> CataloniaSentinel2:
+        s = self.settings
+        return CataloniaSentinel2(
+            paths,
+            bands=s.bands,
+            band_order=s.band_order,
+            seasons=s.seasons,
+            reflectance_scale=s.reflectance_scale,
+            reflectance_offset=s.reflectance_offset,
+            nodata=s.nodata,
+            raw=True,
+        )
+
     def open_labels(self) -> ICGCLandCover:
-        """The labels on the grid of the mosaics, opened once."""
+        """The labels on the grid of the mosaics, opened once: those of the training store where they fit."""
         if self.labels is None:
-            s, images = self.settings, self.open_images()
-            self.labels = ICGCLandCover(s.root, source_legend=s.source_legend, aggregation=s.aggregation, timeless=True)
+            images = self.open_images()
+            self.labels = self._labels_in(self.settings.root)
+            if store := self._find_store():
+                why = store.label_mismatch(self.labels.rasters)
+                if why is None and self.settings.purity == 'soft' and not store.has_shares:
+                    why = 'it was prepared without class shares (landcover prepare --shares)'
+                if why is None:
+                    self.labels, self._store = self._labels_in(store.labels, source_legend='12'), store
+                    log.info('labels are read from the store %s', store.folder)
+                else:
+                    log.warning('labels are read from the sources, not from the store %s: %s', store.folder, why)
             self.labels.crs, self.labels.res = images.crs, images.res
         return self.labels
+
+    def _labels_in(self, paths: str | list[str], **changed: Any) -> ICGCLandCover:
+        s = self.settings
+        given = {'source_legend': s.source_legend, 'aggregation': s.aggregation, **changed}
+        return ICGCLandCover(paths, class_weights=s.aggregation_weights, timeless=True, **given)
+
+    def _find_store(self) -> Store | None:
+        """The training store to read from, if there is one.
+
+        Raises:
+            LandcoverError: If there is none where the settings name one.
+        """
+        named, root = self.settings.store, self.settings.root
+        if named == 'none' or (named is None and not isinstance(root, str | os.PathLike)):
+            return None
+        if named is not None:
+            if (store := Store.open(Path(named))) is None:
+                raise LandcoverError(
+                    f'{named} holds no training store; make one with landcover prepare --output {named}'
+                )
+            return store
+        try:
+            return Store.open(Path(root) / STORE_FOLDER)
+        except LandcoverError as e:
+            log.warning('the sources are read: %s', e)
+            return None
 
     @property
     def in_channels(self) -> int:
@@ -202,10 +262,15 @@ class CataloniaDataModule(GeoDataModule):
     def inventory(self) -> Inventory:
         """What the ground holds, scanned once and cached."""
         if self._inventory is None:
-            images, labels = self.open_images(), self.open_labels()
-            self._inventory = cached_inventory(images, labels, cell_size(self.sizes), self.cache)
+            images, labels = self.open_images().mosaics, self.open_labels().rasters
+            cell, store = cell_size(self.sizes), self._store
+            taken = store.inventory(images, cell) if store and images.files == store.images else None
+            self._inventory = taken or cached_inventory(images, labels, cell, self.cache)
+            if store:
+                self._inventory = replace(self._inventory, unknown=store.unknown)
             if self._inventory.unknown and self.settings.unknown_labels == 'error':
-                raise LandcoverError(unknown_values_sentence(labels, self._inventory.unknown))
+                sources = self._labels_in(self.settings.root).rasters
+                raise LandcoverError(unknown_values_sentence(sources, self._inventory.unknown))
         return self._inventory
 
     @property
@@ -240,8 +305,9 @@ class CataloniaDataModule(GeoDataModule):
         """
         images = self.open_images()
         if self._norm is None:
-            key = fingerprint(images, self.open_labels())
-            self._norm = cached_statistics(images, self.split.windows('train'), key, self.cache)
+            mean, std = self.inventory().band_statistics(self.split.region('train'))
+            scale, offset = self.settings.reflectance_scale, self.settings.reflectance_offset
+            self._norm = ((mean + offset) / scale).tolist(), np.maximum(std / scale, 1e-6).tolist()
         if not len(self._norm[0]) == len(self._norm[1]) == len(images.channels):
             raise LandcoverError(
                 f'mean and std need one number for each of the {len(images.channels)} channels '
@@ -341,13 +407,16 @@ class CataloniaDataModule(GeoDataModule):
         labels = self.open_labels()
         self._check_years(images, labels)
         try:
-            dataset = IntersectionDataset(images, labels, spatial_only=True)
+            use = self.settings.purity
+            self.train_dataset = CataloniaPatches(images, labels, purity=use == 'weight', shares=use == 'soft')
+            size = self.settings.patch_size
+            self.val_dataset = CataloniaPatches(images, labels, size=size)
+            self.test_dataset = CataloniaPatches(images, labels, purity=True, size=size)
         except RuntimeError as e:
             raise LandcoverError(
                 f'the labels {labels.files} do not overlap the mosaics {images.files}; name the folder that holds '
                 'images and labels of the same ground'
             ) from e
-        self.train_dataset = self.val_dataset = self.test_dataset = dataset
         if stage == 'fit':
             self._describe_split()
 
@@ -370,7 +439,7 @@ class CataloniaDataModule(GeoDataModule):
 
     def _check_years(self, images: CataloniaSentinel2, labels: ICGCLandCover) -> None:
         years = {f[:4] for f in images.dates}
-        named = {y for f in labels.files if (y := _year(f))}
+        named = {y for f in labels.files if (y := year(f))}
         if named and not named & years:
             log.warning('labels of %s are used with images of %s', ', '.join(sorted(named)), ', '.join(sorted(years)))
 
@@ -406,8 +475,9 @@ class CataloniaDataModule(GeoDataModule):
     def train_dataloader(self) -> DataLoader[Sample]:
         """Random patches of training ground; another draw each epoch."""
         s, world = self.settings, self._world()
+        dataset = self._dataset('train')
         self.train_sampler = BalancedPatchSampler(
-            self._dataset(),
+            dataset,
             inventory=self.inventory(),
             patch_sizes=self.sizes,
             region=self.split.region('train'),
@@ -423,7 +493,7 @@ class CataloniaDataModule(GeoDataModule):
         if self.trainer is not None:  # lightning 2.6: a resumed run starts the workers before it sets the epoch
             progress: Any = self.trainer.fit_loop.epoch_progress.current
             self.train_sampler.set_epoch(progress.processed)
-        return self._loader(self._dataset(), self.train_sampler, training=True)
+        return self._loader(dataset, self.train_sampler, training=True)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Validation ground, each pixel once."""
@@ -443,15 +513,18 @@ class CataloniaDataModule(GeoDataModule):
         images, windows = self.open_images(), self.split.windows(name)
         if not windows:
             raise LandcoverError(f'the split holds no {name} ground; give {name} a share of the ratios or polygons')
+        dataset = self._dataset(name)
         sampler = CoverSampler(
-            self._dataset(), grid=images.grid, windows=windows, patch_size=self.settings.patch_size, looks=images.looks
+            dataset, grid=images.grid, windows=windows, patch_size=self.settings.patch_size, looks=images.looks
         )
-        return self._loader(self._dataset(), sampler, training=False)
+        return self._loader(dataset, sampler, training=False)
 
-    def _dataset(self) -> GeoDataset:
-        if not isinstance(self.train_dataset, GeoDataset):
+    def _dataset(self, name: SplitName) -> CataloniaPatches:
+        dataset = getattr(self, f'{name}_dataset')
+        if not isinstance(dataset, CataloniaPatches):
             self.setup('validate')
-        return self.train_dataset  # type: ignore[return-value]
+            dataset = getattr(self, f'{name}_dataset')
+        return dataset
 
     def _world(self) -> int:
         return self.trainer.world_size if self.trainer is not None else 1
@@ -475,19 +548,21 @@ class CataloniaDataModule(GeoDataModule):
         """Normalise the batch on its device; augment it in training."""
         if self.trainer is None:
             return batch
-        training = self.trainer.training and self.settings.augment
-        return self._transform('train' if training else 'eval').to(batch['image'].device)(batch)
+        kind = 'train' if self.trainer.training else 'eval'
+        return self._transform(kind).to(batch['image'].device)(batch)
 
     def _transform(self, kind: str) -> BatchTransform:
         if kind not in self._transforms:
             mean, std = (torch.tensor(v, dtype=torch.float32) for v in self.normalisation())
             s = self.settings
-            strengths = {n: s[n] for n in ('brightness', 'contrast', 'noise', 'band_dropout')}
-            steps: dict[str, Any] = {}
-            if kind == 'train':
-                light = light_augmentations(self.open_images().channels, **strengths)
-                steps = {'geometry': geometry_augmentations(s.crop), 'light': light}
-            self._transforms[kind] = BatchTransform(mean, std, **steps)
+            steps: dict[str, Any] = {'purity': s.purity if kind == 'train' else 'none'}
+            if kind == 'train' and s.augment:
+                strengths = {n: s[n] for n in ('brightness', 'contrast', 'noise', 'band_dropout')}
+                steps['geometry'] = geometry_augmentations(s.crop)
+                steps['light'] = light_augmentations(self.open_images().channels, **strengths)
+            self._transforms[kind] = BatchTransform(
+                mean, std, scale=s.reflectance_scale, offset=s.reflectance_offset, **steps
+            )
         return self._transforms[kind]
 
     def to_rgb(self, image: Tensor) -> NDArray[np.float32]:
@@ -507,8 +582,3 @@ class CataloniaDataModule(GeoDataModule):
 def _degrees(grid: PixelGrid) -> list[float]:
     """Bounds of a grid in degrees: west, south, east, north."""
     return [round(v, 5) for v in transform_bounds(grid.crs, CRS.from_epsg(4326), *grid.bounds(), densify_pts=21)]
-
-
-def _year(path: str) -> str | None:
-    match = re.match(ICGCLandCover.filename_regex, Path(path).name)
-    return match.group('date') if match else None

@@ -19,8 +19,10 @@ from ..errors import LandcoverError
 from ..legend import LEGEND, NODATA
 from ..models import BUILDERS, ModelName
 from ..models.outputs import class_probabilities, predicted_codes
-from .losses import ClassWeighting, MaskedCrossEntropy, class_weights
-from .metrics import Scores
+from ..sampling.weights import ClassWeighting, class_weights
+from .losses import MaskedCrossEntropy
+from .metrics import IntArray, Scores
+from .strata import STRATA, StrataConfusion, strata
 
 _OPTIMIZERS = {'adam': Adam, 'adamw': AdamW}
 
@@ -30,9 +32,16 @@ class LandCoverSegmentation(SemanticSegmentation):
 
     Code, channel and class are one number; channel 0 (no data) is ignored in loss and scores and never predicted.
     Scores come from one confusion matrix over the whole split, so they do not depend on the batches.
+
+    Attributes:
+        val_confusion: Pixel counts of the validation split, reference in rows; None before it ran.
+        test_confusion: Pixel counts of the test split.
+        test_strata: Pixel counts of the test split for each kind of pixel that it holds, see
+            :func:`~landcover_plugin.training.strata.strata`; pure and mixed need ``purity`` in the batches.
     """
 
     criterion: MaskedCrossEntropy
+    test_strata: dict[str, IntArray]
 
     def __init__(
         self,
@@ -96,6 +105,7 @@ class LandCoverSegmentation(SemanticSegmentation):
             },
         )
         self.val_confusion = self.test_confusion = None
+        self.test_strata = {}
 
     @classmethod
     def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> 'LandCoverSegmentation':
@@ -144,13 +154,14 @@ class LandCoverSegmentation(SemanticSegmentation):
         self.criterion = MaskedCrossEntropy(weight)
 
     def configure_metrics(self) -> None:
-        """One confusion matrix and one mean loss for each split."""
+        """One confusion matrix and one mean loss for each split; for the test also one for each kind of pixel."""
 
         def matrix() -> MulticlassConfusionMatrix:
             return MulticlassConfusionMatrix(LEGEND.num_classes, ignore_index=NODATA, validate_args=False)
 
         self.val_matrix, self.test_matrix = matrix(), matrix()
         self.val_mean, self.test_mean = MeanMetric(), MeanMetric()
+        self.strata_matrices = StrataConfusion()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer by name, and the learning rate halved when the validation loss stalls."""
@@ -196,8 +207,8 @@ class LandCoverSegmentation(SemanticSegmentation):
         self.log('learning_rate', self.trainer.optimizers[0].param_groups[0]['lr'])
 
     def training_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Loss of a batch."""
-        loss = self.criterion(self(batch['image']), _codes(batch))
+        """Loss of a batch, with the weights of pixels or the shares of classes where the batch has them."""
+        loss = self.criterion(self(batch['image']), _codes(batch), batch.get('weight'), batch.get('shares'))
         self.log('train_loss', loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch['image']))
         return loss
 
@@ -206,8 +217,10 @@ class LandCoverSegmentation(SemanticSegmentation):
         return self._evaluate(batch, self.val_matrix, self.val_mean)
 
     def test_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> Any:
-        """Loss and predicted codes of a batch; the codes are counted."""
-        return self._evaluate(batch, self.test_matrix, self.test_mean)
+        """Loss and predicted codes of a batch; the codes are counted, also for each kind of pixel."""
+        outputs, target = self._evaluate(batch, self.test_matrix, self.test_mean), _codes(batch)
+        self.strata_matrices.update(outputs['prediction'], target, strata(target, batch.get('purity')))
+        return outputs
 
     def _evaluate(self, batch: Sample, matrix: MulticlassConfusionMatrix, mean: MeanMetric) -> dict[str, Tensor]:
         target, logits = _codes(batch), self(batch['image'])
@@ -233,8 +246,11 @@ class LandCoverSegmentation(SemanticSegmentation):
         self.val_confusion = self._finish('val', self.val_matrix, self.val_mean)
 
     def on_test_epoch_end(self) -> None:
-        """Scores over the whole test ground."""
+        """Scores over the whole test ground, and the counts of each kind of pixel."""
         self.test_confusion = self._finish('test', self.test_matrix, self.test_mean)
+        counts = dict(zip(STRATA, self.strata_matrices.compute().cpu().numpy(), strict=True))
+        self.strata_matrices.reset()
+        self.test_strata = {name: confusion for name, confusion in counts.items() if confusion.any()}
 
     def _finish(self, name: str, matrix: MulticlassConfusionMatrix, mean: MeanMetric) -> Any:
         confusion, loss = matrix.compute().cpu().numpy(), mean.compute()
