@@ -23,6 +23,8 @@ class Command(NamedTuple):
 #: Commands in the order in which they are used.
 COMMANDS = {
     'simulate': Command('simulate', 'write a simulated scene in CatLC layout, to try everything on'),
+    'doctor': Command('doctor', 'look at rasters before training: will they train well, and if not, what to do'),
+    'prepare': Command('prepare', 'read the rasters once and write a training store: small labels, fast images'),
     'fit': Command('lightning', 'train a network on mosaics and labels'),
     'validate': Command('lightning', 'score a checkpoint on the validation ground'),
     'test': Command('lightning', 'score a checkpoint on the test ground and write a report'),

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _CKPT_WORDS = ('best', 'last', 'hpc')
 
 #: Settings of the data that belong to one run of predict, not to the checkpoint.
-_NOT_FROM_CHECKPOINT = ('bbox', 'bbox_wgs84', 'overlap', 'num_workers', 'cache')
+_NOT_FROM_CHECKPOINT = ('bbox', 'bbox_wgs84', 'overlap', 'num_workers', 'store', 'cache')
 
 _DESCRIPTIONS = {
     'fit': 'Train a network. Example: landcover fit --config configs/unet.yaml --data.root DIR',

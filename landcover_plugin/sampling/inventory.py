@@ -1,4 +1,4 @@
-"""What each piece of ground holds: class counts and validity by cell, counted once."""
+"""What each piece of ground holds: class counts, validity and brightness by cell, counted once."""
 
 import hashlib
 import json
@@ -8,17 +8,20 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from ..datasets.icgc import ICGCLandCover, sample_values
-from ..datasets.sentinel2 import CataloniaSentinel2
 from ..errors import LandcoverError
 from ..grid import PixelGrid, PixelWindow
 from ..legend import LEGEND, NODATA
+from ..rasters.labels import Labels
+from ..rasters.landcover import LabelRasters, sample_values
+from ..rasters.mosaics import Mosaics
 from ..rasters.outputs import write_whole
+from ..rasters.streaming import in_order
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,9 @@ class Inventory:
         counts: Shape ``(rows, cols, num_classes)``: pixels of each code that at least one look measured.
         valid: Shape ``(looks, rows, cols)``: pixels that each look (season) measured.
         unknown: Label pixels with values outside the legend.
+        purity: Shape ``(rows, cols)``: mean purity of the labelled pixels in percent.
+        mean: Shape ``(looks, C, rows, cols)``: mean digital number of the measured pixels.
+        std: Shape ``(looks, C, rows, cols)``: their standard deviation.
     """
 
     grid: PixelGrid
@@ -43,6 +49,9 @@ class Inventory:
     counts: NDArray[np.uint32]
     valid: NDArray[np.uint32]
     unknown: int = 0
+    purity: NDArray[np.float32] | None = None
+    mean: NDArray[np.float32] | None = None
+    std: NDArray[np.float32] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -64,6 +73,130 @@ class Inventory:
         """Pixels of each code, shape ``(num_classes,)``, over all cells or those of a region."""
         counts = self.counts if region is None else self.counts[region]
         return counts.reshape(-1, LEGEND.num_classes).sum(0, dtype=np.int64)
+
+    def band_statistics(self, region: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and standard deviation of each channel over all measured pixels of a region, looks pooled.
+
+        Args:
+            region: Shape ``(rows, cols)`` of cells.
+
+        Returns:
+            Two arrays of shape ``(C,)``, in digital numbers.
+
+        Raises:
+            LandcoverError: If no pixel there was measured.
+        """
+        if self.mean is None or self.std is None:
+            raise LandcoverError('this inventory was taken without band statistics; take it again')
+        pixels = self.valid[:, region].astype(np.float64)
+        if not pixels.sum():
+            raise LandcoverError('no pixel of the training ground was measured; choose other blocks or check nodata')
+        weights = (pixels / pixels.sum())[:, None]
+        means, stds = (v[:, :, region].astype(np.float64) for v in (self.mean, self.std))
+        mean = (weights * means).sum((0, 2))
+        variance = (weights * (stds**2 + (means - mean[:, None]) ** 2)).sum((0, 2))
+        return mean, np.sqrt(variance)
+
+    def coarsened(self, factor: int) -> 'Inventory':
+        """The same ground in cells ``factor`` times larger."""
+        if factor == 1:
+            return self
+        shape = tuple(-(-n // factor) for n in self.shape)
+        pad = [(0, n * factor - m) for n, m in zip(shape, self.shape, strict=True)]
+
+        def blocks(values: NDArray[Any]) -> NDArray[Any]:
+            """Values ``(..., rows, cols)`` as ``(..., rows, cols, parts)`` of the larger cells."""
+            padded = np.pad(values, [(0, 0)] * (values.ndim - 2) + pad)
+            cut = padded.reshape(*values.shape[:-2], shape[0], factor, shape[1], factor)
+            return np.moveaxis(cut, -3, -2).reshape(*values.shape[:-2], *shape, factor**2)
+
+        def mean_of(values: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
+            total = weights.sum(-1)
+            return np.divide((values * weights).sum(-1), total, out=np.zeros(values.shape[:-1]), where=total > 0)
+
+        counts = blocks(np.moveaxis(self.counts, -1, 0)).sum(-1, dtype=np.uint32)
+        parts = blocks(self.valid)
+        purity = mean = std = None
+        if self.purity is not None:
+            purity = mean_of(blocks(self.purity), blocks(self.labelled)).astype(np.float32)
+        if self.mean is not None and self.std is not None:
+            means, stds, weights = blocks(self.mean), blocks(self.std), parts[:, None].astype(np.float64)
+            mean = mean_of(means.astype(np.float64), weights)
+            std = np.sqrt(mean_of(stds.astype(np.float64) ** 2 + (means - mean[..., None]) ** 2, weights))
+            mean, std = mean.astype(np.float32), std.astype(np.float32)
+        valid = parts.sum(-1, dtype=np.uint32)
+        return Inventory(
+            self.grid, self.cell * factor, np.moveaxis(counts, 0, -1), valid, self.unknown, purity, mean, std
+        )
+
+
+class Scan(NamedTuple):
+    """What was read of one window: labels, and digital numbers and validity of each look."""
+
+    window: PixelWindow
+    labels: Labels
+    images: list[NDArray[Any]]
+    valid: list[NDArray[np.bool_]]
+
+
+class InventoryBuilder:
+    """Counts windows into cells; windows begin at the corner of a cell and come in any order.
+
+    Args:
+        grid: Image grid.
+        cell: Edge of a cell in pixels.
+        looks: Number of looks.
+        channels: Channels of each.
+    """
+
+    def __init__(self, grid: PixelGrid, cell: int, looks: int, channels: int) -> None:
+        rows, cols = -(-grid.height // cell), -(-grid.width // cell)
+        self.grid, self.cell, self.unknown = grid, cell, 0
+        self.counts = np.zeros((rows, cols, LEGEND.num_classes), dtype=np.uint32)
+        self.valid = np.zeros((looks, rows, cols), dtype=np.uint32)
+        self.purity = np.zeros((rows, cols), dtype=np.float32)
+        self.mean, self.std = (np.zeros((looks, channels, rows, cols), dtype=np.float32) for _ in range(2))
+
+    def add(self, scan: Scan) -> None:
+        """Count a window."""
+        cell, window = self.cell, scan.window
+        to_cells = PixelWindow(
+            window.row // cell, window.col // cell, -(-window.height // cell), -(-window.width // cell)
+        )
+        where = to_cells.slices_in(PixelWindow(0, 0, *self.counts.shape[:2]))
+        codes = np.where(np.logical_or.reduce(scan.valid), scan.labels.codes, NODATA)
+        self.counts[where] = count_codes(codes, cell)
+        labelled = self.counts[where][..., NODATA + 1 :].sum(-1)
+        total = cell_sums(np.where(codes == NODATA, 0, scan.labels.purity), cell)
+        self.purity[where] = np.divide(total, labelled, out=np.zeros(total.shape), where=labelled > 0)
+        for look, (image, valid) in enumerate(zip(scan.images, scan.valid, strict=True)):
+            self.valid[(look, *where)] = cell_sums(valid, cell)
+            mean, std = self.mean[(look, slice(None), *where)], self.std[(look, slice(None), *where)]
+            _cell_moments(image, valid, cell, mean, std)
+        self.unknown += scan.labels.unknown
+
+    def finish(self) -> Inventory:
+        """The inventory of what was counted."""
+        return Inventory(self.grid, self.cell, self.counts, self.valid, self.unknown, self.purity, self.mean, self.std)
+
+
+@numba.njit(cache=True, nogil=True)
+def _cell_moments(image, valid, cell, mean, std):  # type: ignore[no-untyped-def]  # pragma: no cover
+    bands, height, width = image.shape
+    for band in range(bands):
+        for row in range(mean.shape[1]):
+            for col in range(mean.shape[2]):
+                count, total, squares = 0, 0.0, 0.0
+                for r in range(row * cell, min((row + 1) * cell, height)):
+                    for c in range(col * cell, min((col + 1) * cell, width)):
+                        if valid[r, c]:
+                            value = np.float64(image[band, r, c])
+                            count += 1
+                            total += value
+                            squares += value * value
+                if count:
+                    mean[band, row, col] = total / count
+                    std[band, row, col] = np.sqrt(max(squares / count - (total / count) ** 2, 0.0))
 
 
 def cell_size(patch_sizes: Sequence[int]) -> int:
@@ -87,52 +220,51 @@ def cell_size(patch_sizes: Sequence[int]) -> int:
     return cell
 
 
-def take_inventory(images: CataloniaSentinel2, labels: ICGCLandCover, cell: int, *, progress: bool = True) -> Inventory:
-    """Scan the rasters once, window by window, in bounded memory.
+def take_inventory(images: Mosaics, labels: LabelRasters, cell: int, *, progress: bool = True) -> Inventory:
+    """Scan the rasters once, window by window, in bounded memory and on all cores.
 
     Args:
         images: Mosaics; their grid is the reference.
-        labels: Labels, already on the grid of the images (``labels.res = images.res``).
+        labels: Labels.
         cell: Edge of a cell in pixels.
         progress: Show a progress bar on stderr.
 
     Raises:
         LandcoverError: If labels and images do not overlap.
     """
-    grid, looks = images.grid, images.looks
-    rows, cols = -(-grid.height // cell), -(-grid.width // cell)
-    counts = np.zeros((rows, cols, LEGEND.num_classes), dtype=np.uint32)
-    valid = np.zeros((len(looks), rows, cols), dtype=np.uint32)
-    before = labels.unknown_count
-    windows = list(_scan_windows(grid, max(SCAN_SIZE // cell, 1) * cell))
-    for window in tqdm(windows, desc='inventory', unit='window', disable=None if progress else True, leave=False):
+    grid = images.grid
+    builder = InventoryBuilder(grid, cell, images.looks, len(images.channels))
+    windows = list(scan_windows(grid, max(SCAN_SIZE // cell, 1) * cell))
+
+    def read(window: PixelWindow) -> Scan:
         part = grid.subgrid(window)
-        codes = labels.read_codes(part)
-        seen = [images.read(part, look)[1] for look in looks]
-        codes = np.where(np.logical_or.reduce(seen), codes, NODATA)
-        to_cells = PixelWindow(
-            window.row // cell, window.col // cell, -(-window.height // cell), -(-window.width // cell)
-        )
-        where = to_cells.slices_in(PixelWindow(0, 0, rows, cols))
-        counts[where] = count_codes(codes, cell)
-        for i, look_valid in enumerate(seen):
-            valid[(i, *where)] = count_codes(look_valid.astype(np.uint8), cell)[..., 1]
-    unknown = labels.unknown_count - before
-    if not counts[..., NODATA + 1 :].any():
-        raise LandcoverError(_nothing_labelled(images, labels, unknown))
-    return Inventory(grid, cell, counts, valid, unknown)
+        seen = [images.read(part, look) for look in range(images.looks)]
+        return Scan(window, labels.read(part), [s[0] for s in seen], [s[1] for s in seen])
+
+    for scan in in_order(read, windows, desc='inventory', progress=progress):
+        builder.add(scan)
+    taken = builder.finish()
+    check_labelled(taken, images, labels)
+    return taken
 
 
-def _nothing_labelled(images: CataloniaSentinel2, labels: ICGCLandCover, unknown: int) -> str:
-    if unknown:
-        return f'nothing is labelled; {unknown_values_sentence(labels, unknown)}'
-    return (
+def check_labelled(inventory: Inventory, images: Mosaics, labels: LabelRasters) -> None:
+    """Check that some measured pixel has a class.
+
+    Raises:
+        LandcoverError: If labels and images do not overlap, or every label is unknown.
+    """
+    if inventory.counts[..., NODATA + 1 :].any():
+        return
+    if inventory.unknown:
+        raise LandcoverError(f'nothing is labelled; {unknown_values_sentence(labels, inventory.unknown)}')
+    raise LandcoverError(
         'no labelled pixel lies on a measured image pixel: do the label and image rasters show the same ground? '
         f'Images cover {_place(images.grid)}, labels {_place(labels.grid)}'
     )
 
 
-def unknown_values_sentence(labels: ICGCLandCover, count: int) -> str:
+def unknown_values_sentence(labels: LabelRasters, count: int) -> str:
     """What to say of label pixels whose values are not in the legend; the values are those of a sample."""
     known = set(LEGEND.codes) | {NODATA}
     values = sorted({int(v) for f in labels.files for v in sample_values(f)} - known)
@@ -157,15 +289,32 @@ def count_codes(codes: NDArray[np.uint8], cell: int) -> NDArray[np.uint32]:
         >>> count_codes(np.array([[1, 1, 2], [0, 1, 2]], dtype=np.uint8), 2)[0, :, :3].tolist()
         [[1, 3, 0], [0, 0, 2]]
     """
-    height, width = codes.shape
-    rows, cols = -(-height // cell), -(-width // cell)
-    of_row = (np.arange(height) // cell * cols).astype(np.int64)
-    of_cell = of_row[:, None] + np.arange(width) // cell
-    flat = np.bincount((of_cell * LEGEND.num_classes + codes).ravel(), minlength=rows * cols * LEGEND.num_classes)
-    return flat.reshape(rows, cols, LEGEND.num_classes).astype(np.uint32)
+    rows, cols = (-(-n // cell) for n in codes.shape)
+    out = np.zeros((rows, cols, LEGEND.num_classes), dtype=np.uint32)
+    _count_codes(codes, cell, out)
+    return out
 
 
-def _scan_windows(grid: PixelGrid, size: int) -> Iterator[PixelWindow]:
+@numba.njit(cache=True, nogil=True)
+def _count_codes(codes, cell, out):  # type: ignore[no-untyped-def]  # pragma: no cover
+    for row in range(codes.shape[0]):
+        for col in range(codes.shape[1]):
+            out[row // cell, col // cell, codes[row, col]] += 1
+
+
+def cell_sums(values: NDArray[Any], cell: int) -> NDArray[np.int64]:
+    """Sum of each cell, shape ``(rows, cols)``; the last cells of rows and columns may be cut.
+
+    Examples:
+        >>> cell_sums(np.array([[1, 1, 2], [0, 1, 2]]), 2).tolist()
+        [[3, 4]]
+    """
+    rows = np.add.reduceat(values, np.arange(0, values.shape[0], cell), axis=0, dtype=np.int64)
+    return np.add.reduceat(rows, np.arange(0, values.shape[1], cell), axis=1)
+
+
+def scan_windows(grid: PixelGrid, size: int) -> Iterator[PixelWindow]:
+    """Windows of ``size`` x ``size`` pixels that cover a grid, cut at its end, row by row."""
     for row in range(0, grid.height, size):
         for col in range(0, grid.width, size):
             yield PixelWindow(row, col, size, size).intersection(grid.full)
@@ -176,7 +325,7 @@ def _place(grid: PixelGrid) -> str:
 
 
 def cached_inventory(
-    images: CataloniaSentinel2, labels: ICGCLandCover, cell: int, folder: Path, *, progress: bool = True
+    images: Mosaics, labels: LabelRasters, cell: int, folder: Path, *, progress: bool = True
 ) -> Inventory:
     """The inventory from the cache, or taken now and kept there.
 
@@ -186,27 +335,31 @@ def cached_inventory(
     path = folder / f'inventory-{fingerprint(images, labels, cell)}.npz'
     try:
         with np.load(path, allow_pickle=False) as saved:
-            return Inventory(images.grid, cell, saved['counts'], saved['valid'], int(saved['unknown']))
+            arrays = {name: saved[name] for name in _ARRAYS}
+            return Inventory(images.grid, cell, unknown=int(saved['unknown']), **arrays)
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e:
         log.warning('%s is damaged (%s); the rasters are scanned again', path, e)
     taken = take_inventory(images, labels, cell, progress=progress)
+    arrays = {name: getattr(taken, name) for name in _ARRAYS}
     try:
-        write_whole(
-            path, lambda p: np.savez_compressed(p, counts=taken.counts, valid=taken.valid, unknown=taken.unknown)
-        )
+        write_whole(path, lambda p: np.savez_compressed(p, allow_pickle=False, unknown=taken.unknown, **arrays))
     except OSError as e:
         log.warning('the inventory could not be kept in %s (%s); the next run scans the rasters again', folder, e)
     return taken
 
 
-def fingerprint(images: CataloniaSentinel2, labels: ICGCLandCover, *parameters: object) -> str:
+_ARRAYS = ('counts', 'valid', 'purity', 'mean', 'std')
+
+
+def fingerprint(images: Mosaics, labels: LabelRasters, *parameters: object) -> str:
     """Short hash of the source files (path, size, time of change) and of what decides how they are read."""
     facts = [
+        'moments',
         [(str(f), *_stat(f)) for f in (*images.files, *labels.files)],
-        [images.seasons, list(images.bands), list(images.all_bands), images.nodata_value],
-        [labels.aggregation, labels.source_legend, list(map(float, labels.res))],
+        [images.seasons, images.bands, list(images.all_bands), images.nodata],
+        [labels.aggregation, labels.source_legend, sorted((labels.class_weights or {}).items())],
         list(map(str, parameters)),
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

@@ -17,6 +17,7 @@ from ..grid import PixelGrid, PixelWindow
 from ..legend import LEGEND, NODATA
 from .cells import covered_by, square_sums
 from .inventory import Inventory
+from .ordering import local_order
 from .polygons import cells_within
 
 #: Code of water and sea, whose endless patches teach nothing.
@@ -56,6 +57,8 @@ class BalancedPatchSampler(SpatialSampler):
         min_valid: float = 0.05,
         max_water: float = 0.99,
         group: int = 1,
+        neighbourhood: int | None = 1024,
+        spread: int = 4,
     ) -> None:
         """Find where patches may lie.
 
@@ -75,6 +78,10 @@ class BalancedPatchSampler(SpatialSampler):
             min_valid: Least share of pixels that the look measured.
             max_water: Largest share of water among the labelled pixels.
             group: Consecutive patches of one size: the batch size times the number of devices.
+            neighbourhood: Edge of a neighbourhood in pixels; patches of one follow each other every ``spread`` groups,
+                so that blocks are decoded for several of them. None leaves them in the order of the draw. The patches
+                of an epoch are the same either way.
+            spread: See ``neighbourhood``.
 
         Raises:
             LandcoverError: If a parameter is out of range or no patch fits.
@@ -82,7 +89,9 @@ class BalancedPatchSampler(SpatialSampler):
         super().__init__(dataset, roi=roi)
         self.sizes = [patch_sizes] if isinstance(patch_sizes, int) else list(patch_sizes)
         shares = {'balance': balance, 'min_labelled': min_labelled, 'min_valid': min_valid, 'max_water': max_water}
-        _check(shares, {'patch_sizes': min(self.sizes, default=0), 'length': length, 'group': group})
+        numbers = {'length': length, 'group': group, 'neighbourhood': neighbourhood, 'spread': spread}
+        _check(shares, {'patch_sizes': min(self.sizes, default=0), **numbers})
+        self.neighbourhood, self.spread = neighbourhood, spread
         self.inventory, self.seed, self.group, self.epoch = inventory, seed, group, 0
         self.looks: list[slice | None] = [None] if looks is None else list(looks)
         inside = np.ones(inventory.shape, dtype=bool) if region is None else region
@@ -171,16 +180,30 @@ class BalancedPatchSampler(SpatialSampler):
         """Windows of the epoch with their looks."""
         rng = np.random.default_rng([self.seed, self.epoch])
         which = np.repeat(rng.integers(len(self.sizes), size=-(-self._length // self.group)), self.group)
+        which = which[: self._length]
         of_look = [np.cumsum([d[-1] for d in draws]) for draws in self._draws]
-        for s in which[: self._length]:
+        drawn = np.empty((len(which), 3), dtype=np.int64)  # look, row, column
+        for i, s in enumerate(which):
             look = _pick(rng, of_look[s])
             cell = divmod(_pick(rng, self._draws[s][look]), self.inventory.shape[1])
-            yield self._place(rng, cell, self.sizes[s], self._places[s][look]), self.looks[look]
+            drawn[i] = look, *self._place(rng, cell, self.sizes[s], self._places[s][look])
+        for size, look, row, col in np.column_stack([which, drawn[self._order(drawn, which, rng)]]).tolist():
+            yield PixelWindow(row, col, self.sizes[size], self.sizes[size]), self.looks[look]
+
+    def _order(self, drawn: NDArray[np.int64], which: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        """Positions of the drawn patches in the order to give them in; sizes stay where they are."""
+        order = np.arange(len(drawn))
+        if self.neighbourhood is not None:
+            streams = self.spread * self.group
+            for size in range(len(self.sizes)):
+                at = np.flatnonzero(which == size)
+                order[at] = at[local_order(drawn[at], neighbourhood=self.neighbourhood, streams=streams, rng=rng)]
+        return order
 
     def _place(
         self, rng: np.random.Generator, drawn: tuple[int, int], size: int, allowed: NDArray[np.bool_]
-    ) -> PixelWindow:
-        """A patch around a cell: anywhere, to the pixel, as far as the places that it touches are allowed."""
+    ) -> tuple[int, int]:
+        """Row and column of a patch around a cell: anywhere, as far as the places that it touches are allowed."""
         grid, cell = self.inventory.grid, self.inventory.cell
         last = grid.height - size, grid.width - size
         wanted = [
@@ -193,7 +216,7 @@ class BalancedPatchSampler(SpatialSampler):
             down = 0
         if right and not (col == left and allowed[row : row + 1 + (down > 0), col + 1].all()):
             right = 0
-        return PixelWindow(min(row * cell + down, last[0]), min(col * cell + right, last[1]), size, size)
+        return min(row * cell + down, last[0]), min(col * cell + right, last[1])
 
     def __iter__(self) -> Iterator[Any]:
         """Slices ``[xmin:xmax, ymin:ymax]`` of the epoch's patches, with the time slice where looks were given."""

@@ -1,0 +1,201 @@
+"""The hidden folder in which a store is written: locked, gone on with after a kill, and published as a whole."""
+
+import errno
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from ..errors import LandcoverError
+from ..rasters.finding import STORE_MANIFEST
+from ..rasters.outputs import cannot_write
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs at once are not noticed there
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger(__name__)
+
+_LOCK, _PLAN = '.lock', 'plan.json'
+
+#: Room on the disk that is left alone, in bytes.
+_SPARE = 2**26
+
+#: What network disks answer that know no locks.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+
+
+def check_folder(folder: Path, sources: Sequence[str], *, overwrite: bool) -> Path:
+    """Find out whether a store may be written to a folder; nothing but an older store is ever replaced.
+
+    Args:
+        folder: Of the store.
+        sources: What it is made from.
+        overwrite: Whether an older store there may be replaced.
+
+    Returns:
+        The absolute path, behind links.
+
+    Raises:
+        LandcoverError: If it may not.
+    """
+    if '://' in os.fspath(folder) or os.fspath(folder).startswith(('/vsi', 'gs:/', 's3:/', 'http:/', 'https:/')):
+        raise LandcoverError(f'{folder} is not on a local disk: name a local folder for the store with --output')
+    target = folder.resolve()
+    homes = {Path(source).resolve().parent for source in sources}
+    for home in homes:
+        if (home / STORE_MANIFEST).exists():
+            raise LandcoverError(f'{home} is a training store already: name the folder of the sources it was made from')
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return target
+    if not (target / STORE_MANIFEST).is_file() or any(target in (home, *home.parents) for home in homes):
+        raise LandcoverError(f'{folder} is no training store, and would not be replaced by one: choose another folder')
+    if not overwrite:
+        raise LandcoverError(f'{folder} exists already: replace it with --overwrite, or choose another folder')
+    return target
+
+
+def staging_of(folder: Path) -> Path:
+    """Where the store of a folder is written: hidden and beside it, hence on the same disk."""
+    return folder.with_name(f'.{folder.name}.part')
+
+
+def _replaced(folder: Path) -> Path:
+    """Where an older store lies for the moment in which it is replaced."""
+    return folder.with_name(f'.{folder.name}.old')
+
+
+@contextmanager
+def staged(folder: Path, plan: dict[str, Any]) -> Iterator[Path]:
+    """Keep other runs out, and hand on what a killed run with the same plan had finished.
+
+    The lock ends with the process, however it ends. A run that fails before anything was finished leaves nothing.
+
+    Args:
+        folder: Of the store, see :func:`check_folder`.
+        plan: What decides the result, as JSON.
+
+    Yields:
+        The folder to write to.
+
+    Raises:
+        LandcoverError: If it cannot be written, or another run is writing there.
+    """
+    staging = staging_of(folder)
+    with ExitStack() as stack:
+        try:
+            staging.mkdir(parents=True, exist_ok=True)
+            _lock(stack.enter_context((staging / _LOCK).open('w')), staging)
+            _restore(folder)
+            _begin(staging, plan)
+        except OSError as e:
+            raise cannot_write(staging, e) from e
+        try:
+            yield staging
+        except BaseException:
+            _leave(staging)
+            raise
+
+
+def _lock(file: IO[str], staging: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+        raise LandcoverError(f'another landcover prepare is writing {staging}: wait for it, or stop it') from e
+    except OSError as e:
+        if e.errno not in _NO_LOCKS:
+            raise
+
+
+def _restore(folder: Path) -> None:
+    """Give an older store its name back, if a run was killed in the moment of replacing it."""
+    old = _replaced(folder)
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+
+
+def _begin(staging: Path, plan: dict[str, Any]) -> None:
+    """Empty the staging folder, unless a run with the same plan left it."""
+    path = staging / _PLAN
+    with suppress(OSError, ValueError):
+        if json.loads(path.read_text()) == json.loads(json.dumps(plan)):
+            return
+    for old in staging.iterdir():
+        if old.name != _LOCK:
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+    write_small(path, lambda p: p.write_text(json.dumps(plan, indent=1)))
+
+
+def _leave(staging: Path) -> None:
+    """Clear away after a run that failed, or say what the next one need not do again."""
+    if any(staging.glob('.*.json')):
+        log.info('finished labels are kept in %s: the same command goes on with them', staging)
+    else:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def finished(path: Path) -> dict[str, Any] | None:
+    """What an earlier run found while it wrote a raster, if it finished that."""
+    with suppress(OSError, ValueError):
+        return dict(json.loads(_marker(path).read_text()))
+    return None
+
+
+def finish(path: Path, found: dict[str, Any]) -> None:
+    """Note that a raster is finished, and what was found."""
+    write_small(_marker(path), lambda p: p.write_text(json.dumps(found)))
+
+
+def _marker(path: Path) -> Path:
+    return path.with_name(f'.{path.name}.json')
+
+
+def check_space(staging: Path, need: float, way_out: str) -> None:
+    """Refuse, before any reading, to write what the disk cannot hold.
+
+    Args:
+        staging: Where it is to be written; what lies there is counted as room.
+        need: Bytes.
+        way_out: What else the user can do.
+    """
+    used = sum(getattr(f.stat(), 'st_blocks', 0) * 512 for f in staging.iterdir())
+    have = shutil.disk_usage(staging).free + used
+    if need + _SPARE > have:
+        raise LandcoverError(
+            f'the store needs about {(need + _SPARE) / 1e9:,.2f} GB, {have / 1e9:,.2f} GB are free on the disk of '
+            f'{staging.parent}: free some space, name a folder on another disk (--output){way_out}'
+        )
+
+
+def write_small(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a small file that is whole or not there; a full disk is told in words."""
+    part = path.with_name(f'{path.name}.part')
+    try:
+        write(part)
+        with part.open('r+b') as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as e:
+        raise cannot_write(path, e) from e
+
+
+def publish(staging: Path, folder: Path) -> None:
+    """Give the staging folder its name, in place of an older store."""
+    old = _replaced(folder)
+    try:
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        staging.rename(folder)
+    except OSError as e:
+        raise cannot_write(folder, e) from e
+    shutil.rmtree(old, ignore_errors=True)
+    for working in (folder / _PLAN, *folder.glob('.*')):
+        working.unlink(missing_ok=True)

@@ -1,0 +1,212 @@
+"""The training store: what it is, which sources it was made from, and whether they are still the same."""
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import rasterio
+
+from ..errors import LandcoverError
+from ..rasters.finding import STORE_MANIFEST
+from ..rasters.labels import code_weights
+from ..rasters.landcover import LabelRasters
+from ..rasters.mosaics import Mosaics
+from .inventory import Inventory
+from .inventory_table import read_table
+
+log = logging.getLogger(__name__)
+
+#: Written into the manifest; a store of another version is not used.
+VERSION = 1
+
+#: Where a store lies unless told otherwise, below the folder of the rasters.
+STORE_FOLDER = Path('.landcover', 'store')
+
+#: Its table of the ground.
+INVENTORY = 'inventory.parquet'
+
+#: What the manifest must tell.
+_KEYS = ('store', 'images', 'labels', 'sources', 'nodata', 'band_order', 'label_settings', 'inventory')
+
+#: Bytes at both ends of a source that its identity covers.
+_ENDS = 65_536
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store that was finished.
+
+    Args:
+        folder: Where it lies.
+        manifest: What ``store.json`` says.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> 'Store | None':
+        """The store in a folder, or None where there is none.
+
+        Raises:
+            LandcoverError: If it is damaged, incomplete or of another version.
+        """
+        path = folder / STORE_MANIFEST
+        if not path.is_file():
+            return None
+        again = f'make it again (landcover prepare --overwrite) or delete {folder}'
+        try:
+            manifest = json.loads(path.read_text())
+            version = manifest['version']
+            files = {str(name): int(size) for name, size in manifest['files'].items()}
+            missing = [key for key in _KEYS if key not in manifest]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+            raise LandcoverError(f'{path} is damaged ({type(e).__name__}): {again}') from e
+        if version != VERSION:
+            raise LandcoverError(f'{path} is of version {version}, this program reads {VERSION}: {again}')
+        if missing:
+            raise LandcoverError(f'{path} is damaged (it tells no {", ".join(missing)}): {again}')
+        for name, size in files.items():
+            file = folder / name
+            if not file.is_file() or file.stat().st_size != size:
+                raise LandcoverError(f'{file} is missing or not of its {size:,} bytes: {again}')
+        return cls(folder, manifest)
+
+    @property
+    def layout(self) -> str:
+        """``fast``, ``compact`` or ``labels``: what the images are."""
+        return str(self.manifest['store'])
+
+    @property
+    def images(self) -> list[str]:
+        """Its mosaics; none in a store of labels alone."""
+        return [str(self.folder / name) for name in self.manifest['images']]
+
+    @property
+    def labels(self) -> list[str]:
+        """Its label rasters."""
+        return [str(self.folder / name) for name in self.manifest['labels']]
+
+    @property
+    def has_shares(self) -> bool:
+        """Whether its label rasters know the share of each class in each pixel."""
+        return bool(self.manifest['shares'])
+
+    @property
+    def unknown(self) -> int:
+        """Label pixels of the sources with values outside the legend."""
+        return int(self.manifest['inventory']['unknown'])
+
+    def image_mismatch(self, images: Mosaics) -> str | None:
+        """Why its images cannot stand for these mosaics, or None where they can."""
+        if not self.images:
+            return 'it holds labels alone'
+        if changed := _changed(self.manifest['sources']['images'], images.files):
+            return changed
+        now = image_settings(images)
+        names = [words for key, words in _IMAGE_SETTINGS.items() if self.manifest[key] != now[key]]
+        return f'{" and ".join(names)} differ' if names else None
+
+    def label_mismatch(self, labels: LabelRasters) -> str | None:
+        """Why its labels cannot stand for these, or None where they can."""
+        if changed := _changed(self.manifest['sources']['labels'], labels.files):
+            return changed
+        wanted = label_settings(labels)
+        names = [name for name, value in wanted.items() if self.manifest['label_settings'].get(name) != value]
+        return f'{" and ".join(names)} differ' if names else None
+
+    def inventory(self, images: Mosaics, cell: int) -> Inventory | None:
+        """The inventory that was taken then, in cells of a size, or None where it does not fit.
+
+        Args:
+            images: The store's own mosaics.
+            cell: Edge of a cell in pixels.
+        """
+        known = self.manifest['inventory']
+        fits = known['seasons'] == images.seasons and known['bands'] == images.bands and cell % known['cell'] == 0
+        if not fits:
+            return None
+        path = self.folder / INVENTORY
+        try:
+            taken = read_table(path, images.grid, known['cell'], known['looks'], images.channels)
+        except (OSError, ValueError, KeyError) as e:  # of its right size, yet damaged
+            log.warning('%s is damaged (%s): the ground is counted again', path, type(e).__name__)
+            return None
+        return replace(taken.coarsened(cell // known['cell']), unknown=self.unknown)
+
+
+def _changed(known: Sequence[Mapping[str, Any]], files: Sequence[str]) -> str | None:
+    """Which sources are not what they were; their folder may have moved."""
+    before, now = [source['name'] for source in known], [Path(file).name for file in files]
+    if before != now:
+        new, gone = (
+            sorted((Counter(now) - Counter(before)).elements()),
+            sorted((Counter(before) - Counter(now)).elements()),
+        )
+        told = [f'{_few(names)} {verb}' for names, verb in ((new, 'came'), (gone, 'went')) if names]
+        return f'since then {" and ".join(told)}' if told else 'the order of its sources differs'
+    changed = (file for source, file in zip(known, files, strict=True) if source != identity(file))
+    return next((f'{file} has changed since' for file in changed), None)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
+
+
+def identity(path: str) -> dict[str, Any]:
+    """What tells a source from an edited one: name, size, second of change, and a hash of both ends.
+
+    A VRT changes with the files that it names. Of remote files only the name is known.
+    """
+    parts = [Path(file) for file in _files_of(path) if Path(file).is_file()]
+    digest = hashlib.sha256()
+    for part in parts:
+        with part.open('rb') as f:
+            digest.update(f.read(_ENDS))
+            f.seek(max(part.stat().st_size - _ENDS, 0))
+            digest.update(f.read(_ENDS))
+    found = [part.stat() for part in parts]
+    return {
+        'name': Path(path).name,
+        'bytes': sum(f.st_size for f in found),
+        'modified': sum(int(f.st_mtime) for f in found),
+        'ends': digest.hexdigest()[:16] if parts else '',
+    }
+
+
+def _files_of(path: str) -> list[str]:
+    """The file itself, or a VRT and the files that it names."""
+    if not path.lower().endswith('.vrt'):
+        return [path]
+    with rasterio.open(path) as src:  # without its overviews, GDAL lists no files
+        return list(src.files)
+
+
+#: What decides the digital numbers, and how it is called in a sentence.
+_IMAGE_SETTINGS = {'nodata': 'nodata', 'band_order': 'the order of the bands'}
+
+
+def image_settings(images: Mosaics) -> dict[str, Any]:
+    """What decides the digital numbers, as JSON holds it; nodata as text, since NaN equals nothing."""
+    nodata = None if images.nodata is None else str(float(images.nodata))
+    return {'nodata': nodata, 'band_order': list(images.all_bands)}
+
+
+def label_settings(labels: LabelRasters) -> dict[str, Any]:
+    """What decides the codes, as JSON holds it; what was told by the files and what was said alike."""
+    weights = code_weights(labels.class_weights).tolist() if labels.aggregation == 'weighted' else None
+    return {
+        'aggregation': labels.aggregation,
+        'source_legend': ['41' if labels.parents[file] else '12' for file in labels.files],
+        'aggregation_weights': weights,
+    }
+
+
+def look_names(images: Mosaics) -> list[str]:
+    """Names of the looks: the months, or all of them joined where they are stacked."""
+    return images.dates if images.seasons == 'separate' else ['+'.join(images.dates)]
