@@ -51,6 +51,7 @@ from torchgeo.datasets import GeoDataset, RasterDataset
 from tqdm import tqdm
 
 from landcover_plugin import CataloniaDataModule, CataloniaSentinel2, ICGCLandCover
+from landcover_plugin.datasets.patches import CataloniaPatches
 from landcover_plugin.grid import PixelGrid, PixelWindow
 from landcover_plugin.legend import LEGEND, NODATA
 from landcover_plugin.rasters.opening import close_rasters
@@ -65,7 +66,7 @@ SECTIONS = ('patches', 'cold', 'locality', 'balance', 'labels')
 STORES = ('fast', 'compact', 'labels')
 
 #: Names of arms that ratios are taken to.
-STOCK, RASTERIO, MEMMAP = 'stock', 'rasterio', 'memmap'
+STOCK, RASTERIO, MEMMAP, MEMMAP_BATCHES = 'stock', 'rasterio', 'memmap', 'memmap batches'
 NO_STORE = 'ours, no store'
 
 #: GDAL's block cache in megabytes, for all arms: the scene must not fit in it.
@@ -87,6 +88,7 @@ class Target(NamedTuple):
 TARGETS = (
     Target('patches', 'ours, fast store', STOCK, 40),
     Target('patches', 'ours, fast store', MEMMAP, 0.7),
+    Target('patches', 'batches, fast store', MEMMAP_BATCHES, 0.7),
     Target('patches', 'ours, compact store', STOCK, 8),
     Target('patches', NO_STORE, RASTERIO, 0.9),
     Target('patches', NO_STORE, STOCK, 2),
@@ -255,9 +257,28 @@ class PlainRasterio(Arm):
 
 
 class Ours(Arm):
-    """Our public datasets, indexed with slices."""
+    """What our data module reads for training: digital numbers and codes of a window."""
+
+    def __init__(self, name: str, grid: PixelGrid, image_folder: Path, label_folder: Path) -> None:
+        super().__init__(name, _rasters(image_folder, label_folder))
+        self._grid = grid
+        self.dataset = CataloniaPatches(CataloniaSentinel2(image_folder, raw=True), ICGCLandCover(label_folder))
+
+    def read(self, window: PixelWindow) -> Patch:
+        """Image and mask of a window."""
+        sample = self.dataset[self._grid.slices(window)]
+        return sample['image'], sample['mask']
+
+    def close(self) -> None:
+        """Close this thread's handles."""
+        close_rasters()
+
+
+class OurSamples(Arm):
+    """Our public datasets, indexed with slices: samples as TorchGeo defines them."""
 
     scale = 10_000
+    note = 'reflectance in float32, codes in int64, with bounds and transform'
 
     def __init__(self, name: str, grid: PixelGrid, image_folder: Path, label_folder: Path) -> None:
         super().__init__(name, _rasters(image_folder, label_folder))
@@ -300,6 +321,23 @@ class OurBatches(Arm):
     def close(self) -> None:
         """Close this thread's handles."""
         close_rasters()
+
+
+class MemmapBatches(Arm):
+    """The same number of patches from the memmap, stacked into batches."""
+
+    def __init__(self, name: str, memmap: 'Memmap', size: int) -> None:
+        super().__init__(name, memmap.files)
+        self._memmap, self._size = memmap, size
+
+    def rate(self, windows: Sequence[PixelWindow], seconds: float) -> float:
+        """Patches per second."""
+        starts = range(0, len(windows) - self._size, self._size)
+        return rate_of(lambda at: self._batch(windows[at : at + self._size]), starts, seconds) * self._size
+
+    def _batch(self, windows: Sequence[PixelWindow]) -> Patch:
+        images, masks = zip(*map(self._memmap.read, windows), strict=True)
+        return torch.stack(images), torch.stack(masks)
 
 
 class Memmap(Arm):
@@ -416,7 +454,9 @@ class Bench:
         rates = interleave(runs, self.args.rounds, description='patches')
         self._close(arms)
         title = f'patches of {self.args.patch_size} px, 10 bands + label at 10 m, page cache warm'
-        return _show_rates('patches', title, rates, [STOCK, RASTERIO, MEMMAP], {a.name: a.note for a in arms})
+        return _show_rates(
+            'patches', title, rates, [STOCK, RASTERIO, MEMMAP, MEMMAP_BATCHES], {a.name: a.note for a in arms}
+        )
 
     def cold(self) -> dict[str, Any]:
         """Patches per second from files that were dropped from the page cache before each turn."""
@@ -440,10 +480,7 @@ class Bench:
 
     def locality(self) -> dict[str, Any]:
         """Rates in random and in local order, and how alike consecutive batches are in both."""
-        orders = {'random': {}, 'local': {'neighbourhood': NEIGHBOURHOOD}}
-        if 'neighbourhood' not in inspect.signature(BalancedPatchSampler.__init__).parameters:
-            sys.stdout.write('left out: the local order, since BalancedPatchSampler takes no `neighbourhood`\n')
-            del orders['local']
+        orders = {'random': {'neighbourhood': None}, 'local': {'neighbourhood': NEIGHBOURHOOD}}
         arms = [arm for arm in self._ours() if arm.name != 'ours, fast store']
         inventory = self._inventory()
         length = self.args.batch_size * 200
@@ -521,8 +558,10 @@ class Bench:
             PlainRasterio(RASTERIO, self.scene, decimated=False),
             PlainRasterio('rasterio, label decimated', self.scene, decimated=True),
             *self._ours(),
+            *self._our_samples(),
             *self._our_batches(),
             Memmap(MEMMAP, self.flat),
+            MemmapBatches(MEMMAP_BATCHES, Memmap(MEMMAP, self.flat), self.args.batch_size),
             MemmapSamples('memmap, as samples', self.flat),
             png,
             Tiles('geotiff tiles', tiles, self.args.patch_size, _decode_geotiff, '.tif'),
@@ -534,6 +573,12 @@ class Bench:
             for kind, folder in self.stores.items()
         ]
         return [Ours(NO_STORE, self.grid, self.scene.folder, self.scene.folder), *stores]
+
+    def _our_samples(self) -> list[OurSamples]:
+        """Our datasets as other TorchGeo projects use them, on the source and on each store."""
+        folders = [('no', self.scene.folder, self.scene.folder)]
+        folders += [(kind, self._images_of(kind), folder) for kind, folder in self.stores.items()]
+        return [OurSamples(f'samples, {kind} store', self.grid, images, labels) for kind, images, labels in folders]
 
     def _our_batches(self) -> Iterator[OurBatches]:
         """The data module's loader on the source and on each store."""
@@ -585,7 +630,7 @@ class Bench:
         """
         with rasterio.open(self.scene.image) as image, rasterio.open(self.scene.label) as label:
             for arm, window in itertools.product(arms, self._windows(0, count=4)):
-                if isinstance(arm, OurBatches):
+                if isinstance(arm, OurBatches | MemmapBatches):
                     continue
                 seen = arm.seen(window)
                 bands, fine = image.read(window=seen.ranges), label.read(1, window=seen.scaled(FACTOR).ranges)

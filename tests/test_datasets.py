@@ -1,6 +1,7 @@
 """The datasets: every patch is the file's own pixels, under TorchGeo's own samplers, splits and operators too."""
 
 import pickle
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -45,13 +46,15 @@ from torchgeo.samplers import (
     SequentialTimestampSampler,
 )
 
-from landcover_plugin.datasets import icgc
-from landcover_plugin.datasets.icgc import ICGCLandCover, sample_values
-from landcover_plugin.datasets.sentinel2 import CataloniaSentinel2, band_name, true_colour
+from landcover_plugin.datasets.icgc import ICGCLandCover
+from landcover_plugin.datasets.sentinel2 import CataloniaSentinel2, true_colour
 from landcover_plugin.datasets.simulated import Scene
 from landcover_plugin.errors import LandcoverError, LandcoverWarning
 from landcover_plugin.grid import AnchoredRes
 from landcover_plugin.legend import LEGEND, PARENTS, lookup_table
+from landcover_plugin.rasters import landcover
+from landcover_plugin.rasters.landcover import LABEL_EXAMPLE, sample_values
+from landcover_plugin.rasters.mosaics import MOSAIC_EXAMPLE, band_name
 
 HEIGHT, WIDTH = 41, 53
 ORIGINS = [(400000, 4600000), (400003, 4600007)]
@@ -742,14 +745,14 @@ def test_plots_are_figures(pair: tuple[CataloniaSentinel2, ICGCLandCover]) -> No
 # --- bad input
 
 
-@pytest.mark.parametrize('dataset', [CataloniaSentinel2, ICGCLandCover])
-def test_missing_or_other_files_are_told(tmp_path: Path, dataset: type) -> None:
+@pytest.mark.parametrize(('dataset', 'example'), [(CataloniaSentinel2, MOSAIC_EXAMPLE), (ICGCLandCover, LABEL_EXAMPLE)])
+def test_missing_or_other_files_are_told(tmp_path: Path, dataset: type, example: str) -> None:
     with pytest.raises(LandcoverError, match=r'gone does not exist; name the folder or file'):
         dataset(tmp_path / 'gone')
     with pytest.raises(LandcoverError, match=r'gone\.tif does not exist'):
         dataset([tmp_path / 'gone.tif'])
     (tmp_path / 'notes.txt').write_text('no raster')
-    with pytest.raises(LandcoverError, match=rf'no {dataset.expected_name[:3]}.* raster in .*name the folder'):
+    with pytest.raises(LandcoverError, match=rf'no {re.escape(example)} raster in .*name the folder'):
         dataset(tmp_path)
 
 
@@ -825,7 +828,10 @@ def test_a_damaged_file_is_told_when_it_is_read(tmp_path: Path) -> None:
     [
         (lambda p: CataloniaSentinel2(p, seasons='both'), r"seasons must be 'separate' or 'stack', got 'both'"),
         (lambda p: ICGCLandCover(p, source_legend='13'), r"source_legend must be 'auto', '12' or '41', got '13'"),
-        (lambda p: ICGCLandCover(p, aggregation='mean'), r"aggregation must be 'mode' or 'nearest', got 'mean'"),
+        (
+            lambda p: ICGCLandCover(p, aggregation='mean'),
+            r"aggregation must be one of mode, nearest, weighted, got 'mean'",
+        ),
     ],
 )
 def test_bad_choices_are_told(tmp_path: Path, make: Callable, sentence: str) -> None:
@@ -868,4 +874,4 @@ def test_real_pixels_are_read_exactly() -> None:
 
 
 def test_the_41_table_is_what_the_reader_uses() -> None:
-    assert icgc.PARENTS is PARENTS and len(PARENTS) == 41
+    assert landcover.PARENTS is PARENTS and len(PARENTS) == 41

@@ -21,7 +21,7 @@ from landcover_plugin.errors import LandcoverError
 from landcover_plugin.grid import PixelGrid, PixelWindow
 from landcover_plugin.legend import PARENTS, lookup_table
 from landcover_plugin.rasters import opening, reading
-from landcover_plugin.rasters.labels import majority, read_labels
+from landcover_plugin.rasters.labels import aggregate, read_labels
 from landcover_plugin.rasters.opening import band_descriptions, check_whole, close_rasters, open_raster, vsi_path
 from landcover_plugin.rasters.reading import read_onto, read_window, same_ground
 
@@ -116,9 +116,11 @@ def test_labels_equal_the_numpy_majority(tmp_path: Path, gsd: int, crs: str, ori
     for window in random_windows(60, seed=gsd):
         fine = boundless(labels, *window.scaled(n))
         expected = majority_reference(fine, n) if n > 1 else fine
-        found, unknown = read_labels(path, grid.subgrid(window), table=CODES, aggregation='mode')
-        assert unknown == 0 and found.dtype == np.uint8 and np.array_equal(found, expected), window
-        found, _ = read_labels(path, grid.subgrid(window), table=CODES, aggregation='nearest')
+        found = read_labels(path, grid.subgrid(window), table=CODES, aggregation='mode')
+        assert found.unknown == 0 and found.codes.dtype == np.uint8 and np.array_equal(found.codes, expected), window
+        share = (fine > 0).reshape(window.height, n, window.width, n).sum((1, 3)) * 100 // n**2
+        assert np.array_equal(found.labelled, share) and (found.purity <= share).all()
+        found = read_labels(path, grid.subgrid(window), table=CODES, aggregation='nearest').codes
         assert np.array_equal(found, fine[n // 2 :: n, n // 2 :: n])
 
 
@@ -131,7 +133,7 @@ def test_labels_of_another_origin_on_whole_metres_are_exact(tmp_path: Path, shif
         fine = boundless(
             labels, window.row * 10 + shift[1], window.col * 10 - shift[0], window.height * 10, window.width * 10
         )
-        found, _ = read_labels(path, grid.subgrid(window), table=CODES, aggregation='mode')
+        found = read_labels(path, grid.subgrid(window), table=CODES, aggregation='mode').codes
         assert np.array_equal(found, majority_reference(fine, 10)), window
 
 
@@ -139,7 +141,7 @@ def test_the_official_labels_are_copied_not_warped(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(reading, 'WarpedVRT', None)
     labels = random_codes(410, 530, seed=12)
     path = write_raster(tmp_path / 'l.tif', labels, origin=(399963, 4600013), gsd=1, crs='EPSG:25831', nodata=0)
-    found, _ = read_labels(path, grid_of(20, 30), table=CODES, aggregation='mode')
+    found = read_labels(path, grid_of(20, 30), table=CODES, aggregation='mode').codes
     assert np.array_equal(found, majority_reference(labels[13:213, 37:337], 10))
     with pytest.raises(TypeError):  # so would any warp
         read_labels(path, grid_of(20, 30, (400000.5, 4600000)), table=CODES, aggregation='mode')
@@ -157,8 +159,8 @@ def test_half_labelled_counts_and_a_tie_goes_to_the_lower_code() -> None:
         (1, 2, 3, 4): 1,
     }
     values = np.array(list(blocks), np.uint8).reshape(-1, 2, 2)
-    codes, unknown = majority(np.concatenate(list(values), axis=1), CODES, 2)
-    assert codes[0].tolist() == list(blocks.values()) and unknown == 5
+    labels = aggregate(np.concatenate(list(values), axis=1), CODES, 2)
+    assert labels.codes[0].tolist() == list(blocks.values()) and labels.unknown == 5
 
 
 @pytest.mark.parametrize('resampling', [Resampling.nearest, Resampling.mode])
@@ -173,10 +175,10 @@ def test_overviews_inside_the_file_change_nothing(tmp_path: Path, resampling: Re
         assert src.overviews(1) == [2, 4, 8, 10]
     assert not open_raster(path).overviews(1)  # nobody's decimated read meets them
     grid = grid_of(41, 53)
-    found, _ = read_labels(path, grid, table=CODES, aggregation='mode')
+    found = read_labels(path, grid, table=CODES, aggregation='mode').codes
     assert np.array_equal(found, majority_reference(labels, 10))
     # also where a warp decimates: half a metre off, to 10 m
-    half = read_labels(path, grid_of(41, 53, (400000.5, 4600000)), table=CODES, aggregation='nearest')[0]
+    half = read_labels(path, grid_of(41, 53, (400000.5, 4600000)), table=CODES, aggregation='nearest').codes
     assert np.array_equal(half[:, :52], labels[5::10, 5::10][:, :52])
 
 
@@ -193,7 +195,7 @@ def test_declared_nodata_is_no_data_and_not_unknown(
     on_disk = np.where(holes == 0, nodata or 0, holes).astype(dtype)
     path = write_raster(tmp_path / 'l.tif', on_disk, gsd=1, **({} if nodata is None else {'nodata': nodata}))
     origin = (400000.5, 4600000) if off_grid else (400000, 4600000)
-    found, unknown = read_labels(path, grid_of(20, 25, origin), table=CODES, aggregation='mode')
+    found, *_, unknown = read_labels(path, grid_of(20, 25, origin), table=CODES, aggregation='mode')
     expected = majority_reference(holes, 10)[:, :25]
     assert unknown == 0 and (np.array_equal(found, expected) or (off_grid and (found == expected).mean() > 0.99))
 
@@ -207,7 +209,7 @@ def test_values_that_are_no_code_are_counted_and_become_no_data(tmp_path: Path, 
     missing = 5 if dtype.startswith('float') else 0
     labels[10, :missing] = np.nan if missing else 3
     path = write_raster(tmp_path / 'l.tif', labels, gsd=10)
-    codes, unknown = read_labels(path, grid_of(40, 60), table=CODES, aggregation='mode')
+    codes, *_, unknown = read_labels(path, grid_of(40, 60), table=CODES, aggregation='mode')
     assert unknown == len(odd) and (codes[0, : len(odd)] == 0).all() and (codes[10, :missing] == 0).all()
     assert (codes == 3).sum() == 40 * 60 - len(odd) - missing
 
@@ -241,13 +243,13 @@ def test_labels_through_a_warp_follow_the_truth(tmp_path: Path, crs: str, parent
         labels = blobs(410, 530, 37, seed=8)
     table = lookup_table(parent)
     path = warped_to(labels, crs, tmp_path)
-    found, unknown = read_labels(path, grid_of(41, 53), table=table, aggregation='mode')
+    found, *_, unknown = read_labels(path, grid_of(41, 53), table=table, aggregation='mode')
     truth = majority_reference(table[labels], 10)
     inside = (slice(1, -1), slice(1, -1))
     assert unknown == 0 and (found[inside] == truth[inside]).mean() > 0.97
-    far = read_labels(path, grid_of(8, 9, (500000, 4700000)), table=table, aggregation='mode')[0]
+    far = read_labels(path, grid_of(8, 9, (500000, 4700000)), table=table, aggregation='mode').codes
     assert far.shape == (8, 9) and not far.any()
-    nearest = read_labels(path, grid_of(41, 53), table=table, aggregation='nearest')[0]
+    nearest = read_labels(path, grid_of(41, 53), table=table, aggregation='nearest').codes
     middle = table[labels][5::10, 5::10]
     assert parent or (nearest[inside] == middle[inside]).mean() > 0.95
 
@@ -258,7 +260,7 @@ def test_half_labelled_counts_through_a_warp_too(tmp_path: Path) -> None:
     labels[:, 250:] = 0
     labels[:, 250::10] = 6  # 1/10 labelled on the right
     path = warped_to(labels, 'EPSG:25830', tmp_path)
-    found = read_labels(path, grid_of(40, 50), table=CODES, aggregation='mode')[0]
+    found = read_labels(path, grid_of(40, 50), table=CODES, aggregation='mode').codes
     assert (found[2:-2, 2:24] == 6).all() and not found[:, 26:].any()
 
 
@@ -268,7 +270,7 @@ def test_labels_whose_pixels_do_not_divide_the_grid(tmp_path: Path, gsd: float |
     ground = blobs(420, 600, 60, seed=9)
     rows, cols = np.arange(0, 420, yres).astype(int), np.arange(0, 600, xres).astype(int)
     path = write_raster(tmp_path / 'l.tif', ground[np.ix_(rows, cols)], gsd=gsd)
-    found = read_labels(path, grid_of(42, 60), table=CODES, aggregation='mode')[0]
+    found = read_labels(path, grid_of(42, 60), table=CODES, aggregation='mode').codes
     assert (found == majority_reference(ground, 10)).mean() > 0.93
 
 

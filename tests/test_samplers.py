@@ -240,7 +240,7 @@ def test_clouds_do_not_matter(scene: Scene) -> None:
     images = CataloniaSentinel2(scene.label.parent)
     labels = ICGCLandCover(scene.label, timeless=True)
     labels.res = images.res
-    inventory = take_inventory(images, labels, 8, progress=False)
+    inventory = take_inventory(images.mosaics, labels.rasters, 8, progress=False)
     bright = np.stack([images.read(images.grid, look)[0].mean(0) > 0.4 for look in images.looks])
     sampler = sampler_of(inventory, 64, length=400)
     seen = times_seen([w for w, _ in sampler.windows()], bright.shape[1:])
@@ -373,7 +373,7 @@ def test_patches_of_a_scene_hold_what_the_windows_say(scene: Scene) -> None:
     images = CataloniaSentinel2(scene.label.parent)
     labels = ICGCLandCover(scene.label, timeless=True)
     labels.crs, labels.res = images.crs, images.res
-    inventory = take_inventory(images, labels, 4, progress=False)
+    inventory = take_inventory(images.mosaics, labels.rasters, 4, progress=False)
     split = block_split(inventory, patch_size=32, seed=1)
     dataset = IntersectionDataset(images, labels, spatial_only=True)
     sampler = BalancedPatchSampler(

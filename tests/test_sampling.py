@@ -1,6 +1,5 @@
-"""Inventory and statistics agree with plain NumPy; the cache gives the same and never stops a run."""
+"""The inventory and its statistics agree with plain NumPy; the cache gives the same and never stops a run."""
 
-import json
 import logging
 import os
 from pathlib import Path
@@ -14,11 +13,11 @@ from conftest import analytic_codes, analytic_image, majority_reference, repeate
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from landcover_plugin.datasets.icgc import ICGCLandCover
-from landcover_plugin.datasets.sentinel2 import CataloniaSentinel2
 from landcover_plugin.datasets.simulated import Scene
 from landcover_plugin.errors import LandcoverError
-from landcover_plugin.grid import PixelGrid, PixelWindow
+from landcover_plugin.grid import PixelGrid
+from landcover_plugin.rasters.landcover import LabelRasters
+from landcover_plugin.rasters.mosaics import Mosaics
 from landcover_plugin.sampling import inventory as inventory_module
 from landcover_plugin.sampling.inventory import (
     Inventory,
@@ -28,7 +27,6 @@ from landcover_plugin.sampling.inventory import (
     fingerprint,
     take_inventory,
 )
-from landcover_plugin.sampling.statistics import SAMPLE_SIZE, band_statistics, cached_statistics
 
 
 def inventory_of(
@@ -50,15 +48,12 @@ def patchwork(height: int, width: int, *, seed: int = 0, grain: int = 16) -> NDA
     return repeated(codes, grain)[:height, :width].astype(np.uint8)
 
 
-def pair(*folders: Path) -> tuple[CataloniaSentinel2, ICGCLandCover]:
-    images = CataloniaSentinel2(folders)
-    labels = ICGCLandCover(folders, timeless=True)
-    labels.crs, labels.res = images.crs, images.res
-    return images, labels
+def pair(*folders: Path, **options: Any) -> tuple[Mosaics, LabelRasters]:
+    return Mosaics(folders, **options), LabelRasters(folders)
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> tuple[CataloniaSentinel2, ICGCLandCover]:
+def small(tmp_path: Path) -> tuple[Mosaics, LabelRasters]:
     """Two looks of 41 x 53 px, each with its own hole, and a common one; labels of 5 m with no data inside."""
     april, august = analytic_image(), analytic_image() + 7
     april[:, 3:9, 4:30] = 0
@@ -71,7 +66,7 @@ def small(tmp_path: Path) -> tuple[CataloniaSentinel2, ICGCLandCover]:
     return pair(tmp_path)
 
 
-def recount(images: CataloniaSentinel2, codes: NDArray[np.uint8], cell: int) -> tuple[NDArray[Any], NDArray[Any]]:
+def recount(images: Mosaics, codes: NDArray[np.uint8], cell: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Counts and validity by a loop over cells, from plain reads."""
     stack = []
     for path in images.files:
@@ -108,7 +103,7 @@ def test_the_inventory_of_a_scene_equals_a_recount_from_plain_reads(scene: Scene
 
 @pytest.mark.parametrize('scan', [1, 6, 16, 10_000])
 def test_nodata_is_counted_by_look_and_the_size_of_the_scan_does_not_matter(
-    small: tuple[CataloniaSentinel2, ICGCLandCover], monkeypatch: pytest.MonkeyPatch, scan: int
+    small: tuple[Mosaics, LabelRasters], monkeypatch: pytest.MonkeyPatch, scan: int
 ) -> None:
     monkeypatch.setattr(inventory_module, 'SCAN_SIZE', scan)
     images, labels = small
@@ -157,12 +152,16 @@ def scans(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def same(a: Inventory, b: Inventory) -> bool:
-    alike = np.array_equal(a.counts, b.counts) and np.array_equal(a.valid, b.valid)
-    return alike and (a.grid, a.cell, a.unknown) == (b.grid, b.cell, b.unknown)
+    names = ('counts', 'valid', 'purity', 'mean', 'std')
+    return all(np.array_equal(getattr(a, n), getattr(b, n)) for n in names) and (a.grid, a.cell, a.unknown) == (
+        b.grid,
+        b.cell,
+        b.unknown,
+    )
 
 
 def test_an_inventory_is_kept_and_taken_anew_when_a_file_or_the_cell_changes(
-    small: tuple[CataloniaSentinel2, ICGCLandCover], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: tuple[Mosaics, LabelRasters], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken, cache = scans(monkeypatch), tmp_path / 'cache' / 'deep'
     first = cached_inventory(*small, 6, cache, progress=False)
@@ -184,7 +183,7 @@ DAMAGES = [b'', b'not a zip', b'PK\x03\x04 cut off', None, 'short', 'flipped']
 
 @pytest.mark.parametrize('damage', DAMAGES, ids=map(str, DAMAGES))
 def test_a_damaged_cache_file_is_replaced(
-    small: tuple[CataloniaSentinel2, ICGCLandCover],
+    small: tuple[Mosaics, LabelRasters],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -210,7 +209,7 @@ def test_a_damaged_cache_file_is_replaced(
 
 @pytest.mark.parametrize('obstacle', ['file', 'replace'])
 def test_a_cache_that_cannot_be_written_costs_a_message(
-    small: tuple[CataloniaSentinel2, ICGCLandCover],
+    small: tuple[Mosaics, LabelRasters],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -228,12 +227,11 @@ def test_a_cache_that_cannot_be_written_costs_a_message(
         monkeypatch.setattr(Path, 'unlink', refuse)
     with caplog.at_level(logging.WARNING):
         assert cached_inventory(*small, 6, cache, progress=False).class_counts().sum()
-        cached_statistics(small[0], [small[0].grid.full], 'key', cache, progress=False)
-    assert 'could not be kept' in caplog.text and 'statistics could not be kept' in caplog.text
+    assert 'could not be kept' in caplog.text
 
 
 def test_no_half_file_stays_behind(
-    small: tuple[CataloniaSentinel2, ICGCLandCover], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: tuple[Mosaics, LabelRasters], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path, **arrays: Any) -> None:
         path.write_bytes(b'half')
@@ -249,10 +247,9 @@ def test_the_fingerprint_knows_what_decides_the_pixels(tmp_path: Path) -> None:
         write_image(tmp_path, analytic_image(bands=3)[:3], month=month, descriptions=None)
     write_label(tmp_path, repeated(analytic_codes(), 2), gsd=5)
 
-    def prints(aggregation: Any = 'mode', cell: int = 8, **options: Any) -> str:
-        images = CataloniaSentinel2(tmp_path, **({'band_order': ['B02', 'B03', 'B04']} | options))
-        labels = ICGCLandCover(tmp_path, aggregation=aggregation, timeless=True)
-        labels.res = images.res
+    def prints(aggregation: Any = 'mode', class_weights: Any = None, cell: int = 8, **options: Any) -> str:
+        images = Mosaics(tmp_path, **({'band_order': ['B02', 'B03', 'B04']} | options))
+        labels = LabelRasters(tmp_path, aggregation=aggregation, class_weights=class_weights)
         return fingerprint(images, labels, cell)
 
     variants = [
@@ -263,6 +260,8 @@ def test_the_fingerprint_knows_what_decides_the_pixels(tmp_path: Path) -> None:
         {'seasons': 'stack'},
         {'nodata': 5},
         {'aggregation': 'nearest'},
+        {'aggregation': 'weighted'},
+        {'aggregation': 'weighted', 'class_weights': {7: 2.0}},
         {'cell': 4},
     ]
     assert len({prints(**v) for v in variants}) == len(variants)
@@ -272,59 +271,94 @@ def test_the_fingerprint_knows_what_decides_the_pixels(tmp_path: Path) -> None:
 # Statistics
 
 
-def test_statistics_equal_numpy_over_the_same_pixels(small: tuple[CataloniaSentinel2, ICGCLandCover]) -> None:
-    images, _ = small
-    windows = [PixelWindow(0, 0, 20, 31), PixelWindow(20, 5, 21, 48)]
-    mean, std = band_statistics(images, windows, progress=False)
-    pixels = []
+def moments(images: Mosaics, cell: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Mean and standard deviation of each look, channel and cell, by a loop over plain reads; 0 of nothing."""
+    arrays = []
     for path in images.files:
         with rasterio.open(path) as src:
-            array = src.read().astype(np.float64) / 10_000
-        for w in windows:
-            part = array[:, w.row : w.row_stop, w.col : w.col_stop].reshape(10, -1)
-            pixels.append(part[:, (part != 0).any(0)])
-    reference = np.concatenate(pixels, axis=1)
-    np.testing.assert_allclose(mean, reference.mean(1), rtol=1e-6)
-    np.testing.assert_allclose(std, reference.std(1), rtol=1e-5)
+            arrays.append(src.read().astype(np.float64))
+    masks = [(a != 0).any(0) for a in arrays]
+    if images.seasons == 'stack':
+        arrays, masks = [np.concatenate(arrays)], [np.logical_and.reduce(masks)]
+    rows, cols = -(-images.grid.height // cell), -(-images.grid.width // cell)
+    mean, std = np.zeros((2, len(arrays), len(arrays[0]), rows, cols))
+    for look, (array, mask) in enumerate(zip(arrays, masks, strict=True)):
+        for r, c in np.ndindex(rows, cols):
+            at = slice(r * cell, (r + 1) * cell), slice(c * cell, (c + 1) * cell)
+            if mask[at].any():
+                pixels = array[(slice(None), *at)][:, mask[at]]
+                mean[look, :, r, c], std[look, :, r, c] = pixels.mean(1), pixels.std(1)
+    return mean, std
 
 
-def test_large_ground_is_sampled_by_the_seed(
-    small: tuple[CataloniaSentinel2, ICGCLandCover], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    images, _ = small
-    monkeypatch.setattr('landcover_plugin.sampling.statistics.SAMPLE_WINDOWS', 3)
-    windows = [PixelWindow(r, c, 5, 5) for r in range(10, 40, 5) for c in range(0, 50, 5)]
-    first, again = (band_statistics(images, windows, seed=1, progress=False)[0] for _ in range(2))
-    other = band_statistics(images, windows, seed=2, progress=False)[0]
-    assert (first == again).all() and (first != other).any()
-    assert SAMPLE_SIZE == 256
+@pytest.mark.parametrize('seasons', ['separate', 'stack'])
+@pytest.mark.parametrize('cell', [6, 8])
+def test_the_moments_of_cells_equal_numpy(small: tuple[Mosaics, LabelRasters], cell: int, seasons: Any) -> None:
+    images = Mosaics(small[0].files, seasons=seasons)
+    found = take_inventory(images, small[1], cell, progress=False)
+    mean, std = moments(images, cell)
+    assert mean.shape == (images.looks, len(images.channels), *found.shape)
+    assert found.grid.height % cell and found.grid.width % cell, 'the last cells are cut'
+    np.testing.assert_allclose(found.mean, mean, rtol=1e-6)
+    np.testing.assert_allclose(found.std, std, rtol=1e-5, atol=1e-2)
 
 
-def test_ground_without_a_measured_pixel_has_no_statistics(small: tuple[CataloniaSentinel2, ICGCLandCover]) -> None:
-    with pytest.raises(LandcoverError, match=r'no pixel of the training ground was measured'):
-        band_statistics(small[0], [PixelWindow(6, 20, 3, 4)], progress=False)
+def test_the_purity_of_cells_equals_numpy(tmp_path: Path) -> None:
+    image = analytic_image()
+    image[:, 3:9, 4:30] = 0
+    fine = np.random.default_rng(2).choice(np.array([0, 1, 1, 1, 5, 12], np.uint8), (82, 106))
+    write_image(tmp_path, image, nodata=0)
+    write_label(tmp_path, fine, gsd=5)
+    found = take_inventory(*pair(tmp_path), 8, progress=False)
+    codes = np.where(image[0] > 0, majority_reference(fine, 2), 0)
+    blocks = fine.reshape(41, 2, 53, 2)
+    pure = (blocks == majority_reference(fine, 2)[:, None, :, None]).sum((1, 3)) * 100 // 4
+    expected = np.zeros(found.shape)
+    for r, c in np.ndindex(found.shape):
+        at = slice(r * 8, (r + 1) * 8), slice(c * 8, (c + 1) * 8)
+        if (codes[at] > 0).any():
+            expected[r, c] = pure[at][codes[at] > 0].mean()
+    np.testing.assert_allclose(found.purity, expected, rtol=1e-6)
+    assert 40 < expected[expected > 0].min() < expected.max() < 100
 
 
-def test_statistics_are_kept_by_source_scale_and_windows(
-    small: tuple[CataloniaSentinel2, ICGCLandCover], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    images, cache, seen = small[0], tmp_path / 'cache', []
+@pytest.mark.parametrize('seasons', ['separate', 'stack'])
+def test_a_coarsened_inventory_is_that_of_larger_cells(small: tuple[Mosaics, LabelRasters], seasons: Any) -> None:
+    images = Mosaics(small[0].files, seasons=seasons)
+    fine = take_inventory(images, small[1], 4, progress=False)
+    for factor in (2, 3):
+        wanted, found = take_inventory(images, small[1], 4 * factor, progress=False), fine.coarsened(factor)
+        assert (found.grid, found.cell, found.unknown) == (wanted.grid, wanted.cell, wanted.unknown)
+        for name in ('counts', 'valid'):
+            np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+            assert getattr(found, name).dtype == getattr(wanted, name).dtype
+        for name in ('purity', 'mean', 'std'):
+            np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), rtol=1e-5, atol=1e-2)
+            assert getattr(found, name).dtype == np.float32
+    assert fine.coarsened(1) is fine
 
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        seen.append(1)
-        return band_statistics(*args, **kwargs)
 
-    monkeypatch.setattr('landcover_plugin.sampling.statistics.band_statistics', counted)
-    windows = [PixelWindow(0, 0, 41, 53)]
-    first = cached_statistics(images, windows, 'key', cache, progress=False)
-    assert first == cached_statistics(images, windows, 'key', cache, progress=False) and len(seen) == 1
-    (file,) = cache.iterdir()
-    for damage in ('', '{"mean": [1', '[]', '3', '{"mean": [1]}'):
-        file.write_text(damage)
-        assert first == cached_statistics(images, windows, 'key', cache, progress=False)
-    assert json.loads(file.read_text())['channels'] == images.channels
-    cached_statistics(images, windows, 'other key', cache, progress=False)
-    cached_statistics(images, [PixelWindow(0, 0, 40, 53)], 'key', cache, progress=False)
-    images.reflectance_scale = 1.0
-    scaled = cached_statistics(images, windows, 'key', cache, progress=False)
-    assert scaled[0][0] == pytest.approx(first[0][0] * 10_000, rel=1e-5) and len(seen) == 1 + 5 + 3
+@pytest.mark.parametrize('seasons', ['separate', 'stack'])
+def test_statistics_of_a_region_equal_numpy_over_its_pixels(small: tuple[Mosaics, LabelRasters], seasons: Any) -> None:
+    images = Mosaics(small[0].files, seasons=seasons)
+    inventory = take_inventory(images, small[1], 6, progress=False)
+    region = np.random.default_rng(3).random(inventory.shape) < 0.4
+    region[-1, -1] = True
+    inside = region.repeat(6, 0).repeat(6, 1)[:41, :53]
+    looks = [images.read(images.grid, look) for look in range(images.looks)]
+    pixels = np.concatenate([image[:, valid & inside].astype(np.float64) for image, valid in looks], axis=1)
+    mean, std = inventory.band_statistics(region)
+    np.testing.assert_allclose(mean, pixels.mean(1), rtol=1e-6)
+    np.testing.assert_allclose(std, pixels.std(1), rtol=1e-5)
+
+
+def test_ground_without_a_measured_pixel_has_no_statistics(small: tuple[Mosaics, LabelRasters]) -> None:
+    inventory = take_inventory(*small, 3, progress=False)
+    nowhere = np.zeros(inventory.shape, bool)
+    nowhere[2, 7] = True  # rows 6-8, columns 21-23: in the holes of both months
+    for region in (nowhere, np.zeros(inventory.shape, bool)):
+        with pytest.raises(LandcoverError, match=r'no pixel of the training ground was measured'):
+            inventory.band_statistics(region)
+    counted_only = inventory_of(analytic_codes(), 8)
+    with pytest.raises(LandcoverError, match='taken without band statistics; take it again'):
+        counted_only.band_statistics(np.ones(counted_only.shape, bool))

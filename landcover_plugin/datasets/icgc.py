@@ -18,6 +18,7 @@ from ..grid import PixelGrid
 from ..rasters.finding import PathLike
 from ..rasters.labels import Aggregation
 from ..rasters.landcover import LABEL_NAME, LabelRasters, SourceLegend
+from ..rasters.opening import server_settings
 from .base import PixelExactDataset
 from .plotting import maps_of, panels
 
@@ -77,7 +78,8 @@ class ICGCLandCover(PixelExactDataset):
             paths, source_legend=source_legend, aggregation=aggregation, class_weights=class_weights
         )
         self.timeless, self.purity = timeless, purity
-        super().__init__(self.rasters.files, self.rasters.grid, crs, res, None, transforms)
+        with server_settings(self.rasters.files[0]):  # TorchGeo opens all files once more
+            super().__init__(self.rasters.files, self.rasters.grid, crs, res, None, transforms)
         self.legend = self.rasters.legend
         self._warned = False
 

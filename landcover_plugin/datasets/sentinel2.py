@@ -15,6 +15,7 @@ from ..errors import LandcoverError
 from ..grid import PixelGrid
 from ..rasters.finding import PathLike
 from ..rasters.mosaics import MOSAIC_NAME, Mosaics, Seasons, month, to_reflectance
+from ..rasters.opening import server_settings
 from .base import PixelExactDataset
 from .plotting import maps_of, panels
 
@@ -96,7 +97,8 @@ class CataloniaSentinel2(PixelExactDataset):
         self.mosaics = Mosaics(paths, bands=bands, band_order=band_order, seasons=seasons, nodata=nodata)
         self.all_bands = self.mosaics.all_bands
         self.raw = raw and self.mosaics.dtype.name in _RAW_TYPES
-        super().__init__(self.mosaics.files, self.mosaics.grid, crs, res, self.mosaics.bands, transforms)
+        with server_settings(self.mosaics.files[0]):  # TorchGeo opens all files once more
+            super().__init__(self.mosaics.files, self.mosaics.grid, crs, res, self.mosaics.bands, transforms)
         times = sorted(set(self.index.index))
         self._looks = [slice(None)] if seasons == 'stack' else [slice(t.left, t.right) for t in times]
         self._look_of = {look.start: number for number, look in enumerate(self._looks)}

@@ -1,9 +1,8 @@
 """Finding rasters by their names, and the pixel grid that they share."""
 
-import glob
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import LandcoverError
@@ -39,7 +38,8 @@ def find_rasters(paths: Iterable[PathLike], pattern: str, expected: str) -> list
     found = {file for name in names for file in _files_below(name) if re.match(pattern, Path(file).name)}
     if not found:
         raise LandcoverError(
-            f'no {expected} raster in {", ".join(map(address, names))}; name the folder that holds it or rename the file'
+            f'no {expected} raster in {", ".join(map(address, names))}; name the folder that holds it or rename the '
+            'file'
         )
     return sorted(found)
 
@@ -52,10 +52,22 @@ def _files_below(name: str) -> list[str]:
         raise LandcoverError(f'{name} does not exist; name the folder or file that holds the rasters')
     if Path(name).is_file():
         return [name]
-    below = glob.iglob(f'{glob.escape(name)}/**/*', recursive=True)  # noqa: PTH207 - unlike Path, passes hidden folders by
-    files = [file for file in below if Path(file).is_file()]
-    stores = {Path(f).parent for f in files if Path(f).name == STORE_MANIFEST} - {Path(name)}
-    return [f for f in files if stores.isdisjoint(Path(f).parents)]
+    return list(_walk(name))
+
+
+def _walk(top: str) -> Iterator[str]:
+    """Files in a folder; links are followed, but no folder is entered twice."""
+    seen = {os.path.realpath(top)}
+    for folder, folders, names in os.walk(top, followlinks=True):
+        if STORE_MANIFEST in names and folder != top:
+            folders.clear()
+            continue
+        inside = sorted(f for f in folders if not f.startswith('.'))
+        real = {f: os.path.realpath(os.path.join(folder, f)) for f in inside}  # noqa: PTH118 - as os.walk joins them
+        folders[:] = [f for f in inside if real[f] not in seen]
+        seen.update(real.values())
+        files = (os.path.join(folder, n) for n in names if not n.startswith('.'))  # noqa: PTH118
+        yield from (file for file in files if Path(file).is_file())
 
 
 def _remote_files(name: str) -> list[str]:
@@ -71,8 +83,8 @@ def _remote_files(name: str) -> list[str]:
         listed = []
     if not listed:
         raise LandcoverError(
-            f'nothing is listed below {address(name)}: check the address and your credentials, or name the files themselves '
-            '(servers of plain https seldom list folders)'
+            f'nothing is listed below {address(name)}: check the address and your credentials, or name the files '
+            'themselves (servers of plain https seldom list folders)'
         )
     return [str(f) for f in listed]
 

@@ -111,8 +111,8 @@ class LabelRasters:
     def _shares(self, path: str, grid: PixelGrid) -> NDArray[np.uint8]:
         """Class shares of one file; of a prepared one as they were counted then."""
         window, beside = self._window(path, grid), self._companions[path]
-        if window is not None and beside[SHARES]:
-            return read_window(beside[SHARES], window, fill=NODATA)
+        if window is not None and (shares := beside[SHARES]):
+            return read_window(shares, window, fill=NODATA)
         if beside[PURITY]:
             raise LandcoverError(f'{path} was prepared without class shares: prepare it again with --shares')
         values, factor = read_fine(path, grid)

@@ -107,11 +107,19 @@ def _map(path: Path) -> MappedRaster | None:
         with tifffile.TiffFile(path) as tif:
             page, byte_order = tif.pages[0], tif.byteorder
             assert isinstance(page, tifffile.TiffPage)  # noqa: S101 - the first page is never a frame
-    except (OSError, ValueError, tifffile.TiffFileError, AssertionError):
+            blocks = _blocks(path, page) if byte_order == '<' else None
+    except Exception:  # a damaged header fails in any way (tifffile 2026); GDAL tells what is wrong with the file
         return None
+    if blocks is None:
+        return None
+    return MappedRaster(str(path), page.imagelength, page.imagewidth, blocks)
+
+
+def _blocks(path: Path, page: tifffile.TiffPage) -> NDArray[Any] | None:
+    """The blocks of a file in memory, or None where they are coded or do not follow each other."""
     planar = page.samplesperpixel == 1 or page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
     plain = page.compression == tifffile.COMPRESSION.NONE and page.predictor == 1 and page.bitspersample % 8 == 0
-    if not (planar and plain and byte_order == '<' and page.dtype is not None and page.fillorder == 1):
+    if not (planar and plain and page.dtype is not None and page.fillorder == 1):
         return None
     rows, cols = page.imagelength, page.imagewidth
     size = (page.tilelength, page.tilewidth) if page.is_tiled else (rows, cols)
@@ -122,5 +130,4 @@ def _map(path: Path) -> MappedRaster | None:
     if not follow or lengths.sum() != whole or offsets[0] + whole > path.stat().st_size:
         return None
     dtype = page.dtype.newbyteorder('<')
-    mapping = np.memmap(path, dtype=dtype, mode='r', offset=int(offsets[0]), shape=shape)
-    return MappedRaster(str(path), rows, cols, mapping.view(np.ndarray))
+    return np.memmap(path, dtype=dtype, mode='r', offset=int(offsets[0]), shape=shape).view(np.ndarray)

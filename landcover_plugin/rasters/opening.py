@@ -174,10 +174,7 @@ def file_version(path: str | os.PathLike[str]) -> int:
 def _open(path: str, **options: str) -> DatasetReader:
     try:
         with server_settings(path):
-            src = rasterio.open(path, **options)
-            if on_server(path):  # GDAL would look for files beside the raster later, without these settings
-                src.tags()
-            return src
+            return rasterio.open(path, **options)
     except RasterioIOError as e:
         raise LandcoverError(f'{address(path)} cannot be opened as a raster ({_first_line(e)})') from e
 

@@ -53,13 +53,14 @@ def read_window(
     bands = list(indexes or range(1, src.count + 1))
     inside = window.intersection(PixelWindow(0, 0, src.height, src.width))
     try:
-        if inside == window:
-            return src.read(bands, window=window.ranges, out=out)
-        if out is None:
-            out = np.empty((len(bands), window.height, window.width), dtype=src.dtypes[0])
-        out[:] = fill
-        if not inside.is_empty:
-            out[(slice(None), *inside.slices_in(window))] = src.read(bands, window=inside.ranges)
+        with server_settings(src.name):
+            if inside == window:
+                return src.read(bands, window=window.ranges, out=out)
+            if out is None:
+                out = np.empty((len(bands), window.height, window.width), dtype=src.dtypes[0])
+            out[:] = fill
+            if not inside.is_empty:
+                out[(slice(None), *inside.slices_in(window))] = src.read(bands, window=inside.ranges)
     except GDAL_ERRORS as e:
         raise read_failed(src.name, e) from e
     return out

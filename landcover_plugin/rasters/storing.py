@@ -1,6 +1,7 @@
 """Rasters laid out for random patches: ordinary GeoTIFFs, uncompressed to be mapped or in small compressed blocks."""
 
 import errno
+import itertools
 import math
 import os
 import zlib
@@ -104,6 +105,7 @@ class StoreRaster:
         self._layout, self._bands, self._colormap, self._tags = layout, bands, colormap, dict(tags or {})
         self._checksums: dict[PixelWindow, int] = {}
         self._count = 0
+        self._last: tuple[PixelWindow, NDArray[Any]] | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -150,7 +152,7 @@ class StoreRaster:
                 self._dst.write(pixels, window=window.ranges)
         except _ERRORS as e:
             raise cannot_write(self.path, e) from e
-        self._count += 1
+        self._count, self._last = self._count + 1, (window, pixels)
         if self._count.bit_count() == 1 or self._count % 16 == 0:  # the first ones, then an even sample
             self._checksums[window] = zlib.crc32(np.ascontiguousarray(pixels))
             if len(self._checksums) > _CHECKED:
@@ -180,16 +182,25 @@ class StoreRaster:
 
     def _check(self) -> None:
         """Compare a sample of windows with what was written: GDAL may close a file on a full disk without a word."""
-        full = OSError('the file is incomplete')
+        if self._last is not None:
+            self._checksums[self._last[0]] = zlib.crc32(np.ascontiguousarray(self._last[1]))
+            self._last = None
         try:
-            if self._layout == 'compact':
-                check_whole(self.path)
-            elif map_raster(self.path) is None:
-                raise cannot_write(self.path, full)
-            for window, checksum in self._checksums.items():
-                if zlib.crc32(open_raster(self.path).read(window=window.ranges)) != checksum:
-                    raise cannot_write(self.path, full)
-        except LandcoverError as e:
+            check_whole(self.path)
+            src = open_raster(self.path)
+            arrived = self._has_all_blocks(src) and all(
+                zlib.crc32(src.read(window=window.ranges)) == checksum for window, checksum in self._checksums.items()
+            )
+        except (LandcoverError, *_ERRORS) as e:
             raise cannot_write(self.path, e) from e
+        if not arrived:
+            raise cannot_write(self.path, OSError('the file is incomplete'))
         with self.path.open('rb') as file, suppress(OSError):
             os.fsync(file.fileno())
+
+    def _has_all_blocks(self, src: Any) -> bool:
+        if self._layout == 'fast':
+            return map_raster(self.path) is not None
+        (height, width), (rows, cols) = src.block_shapes[0], src.shape
+        blocks = itertools.product(range(-(-rows // height)), range(-(-cols // width)))
+        return all(src.get_tag_item(f'BLOCK_OFFSET_{col}_{row}', 'TIFF', bidx=1) for row, col in blocks)
