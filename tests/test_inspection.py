@@ -32,7 +32,8 @@ from landcover_plugin.inspection.steps import next_steps
 from landcover_plugin.rasters.landcover import LabelRasters
 from landcover_plugin.rasters.mosaics import Mosaics
 from landcover_plugin.sampling.blocks import SPLITS
-from landcover_plugin.sampling.inventory import cached_inventory, cell_size
+from landcover_plugin.sampling.inventory import cell_size
+from landcover_plugin.sampling.inventory_cache import cached_inventory
 from landcover_plugin.sampling.prepare import prepare
 from landcover_plugin.sampling.store import STORE_FOLDER
 from landcover_plugin.sampling.weights import WEIGHTINGS, class_weights

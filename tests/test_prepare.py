@@ -33,16 +33,20 @@ from conftest import (
     write_label,
 )
 from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.transform import from_origin
 
 from landcover_plugin import cli
 from landcover_plugin.errors import LandcoverError
+from landcover_plugin.grid import PixelGrid, PixelWindow
 from landcover_plugin.legend import LEGEND, lookup_table
 from landcover_plugin.rasters import storing
 from landcover_plugin.rasters.labels import AGGREGATIONS
 from landcover_plugin.rasters.landcover import LabelRasters
 from landcover_plugin.rasters.mosaics import Mosaics
+from landcover_plugin.rasters.storing import StoreRaster
 from landcover_plugin.sampling import prepare as module
-from landcover_plugin.sampling import prepare_images, prepare_labels, staging
+from landcover_plugin.sampling import prepare_images, prepare_labels, staging, windows
 from landcover_plugin.sampling.inventory import take_inventory
 from landcover_plugin.sampling.prepare import Prepared, prepare
 from landcover_plugin.sampling.store import STORE_FOLDER, Store
@@ -102,6 +106,16 @@ def reference(fine: NDArray[Any], factor: int) -> tuple[NDArray[np.uint8], NDArr
     return codes, purity.astype(np.uint8), ((blocks > 0).sum((1, 3)) * 100 // total).astype(np.uint8)
 
 
+def seen_from(fine: NDArray[Any], shift: tuple[float, float], factor: int) -> NDArray[Any]:
+    """Labels of 1 m, moved east and north by ``shift`` m, at the centres of the parts of each pixel."""
+    rows, cols = (np.arange(n * factor) for n in (HEIGHT, WIDTH))
+    row = np.floor((rows + 0.5) * 10 / factor + shift[1]).astype(int)
+    col = np.floor((cols + 0.5) * 10 / factor - shift[0]).astype(int)
+    inside = ((row >= 0) & (row < fine.shape[0]))[:, None] & ((col >= 0) & (col < fine.shape[1]))
+    picked = fine[row.clip(0, fine.shape[0] - 1)[:, None], col.clip(0, fine.shape[1] - 1)]
+    return np.where(inside, picked, 0).astype(np.uint8)
+
+
 def check_labels(store: Path, fine: NDArray[Any], factor: int) -> None:
     for name, wanted in zip((CODES, PURITY, LABELLED), reference(fine, factor), strict=True):
         np.testing.assert_array_equal(read(store / name)[0], wanted, err_msg=name)
@@ -111,7 +125,7 @@ def check_labels(store: Path, fine: NDArray[Any], factor: int) -> None:
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows of a few pixels, as a country has thousands of."""
     monkeypatch.setattr(prepare_labels, 'WINDOW_PIXELS', 100 * 60 * 12)
-    monkeypatch.setattr(prepare_images, 'WINDOW_BYTES', 20 * 64 * 64)
+    monkeypatch.setattr(windows, 'WINDOW_BYTES', 20 * 64 * 64)
 
 
 @pytest.fixture
@@ -174,8 +188,8 @@ def test_labels_of_another_origin_and_spelling_of_the_crs(
     write_image(tmp_path, analytic_image())
     origin = (ORIGIN[0] + shift[0], ORIGIN[1] + shift[1])
     write_label(tmp_path, fine, origin=origin, crs='EPSG:25831', **LAYOUTS[layout])
-    seen = boundless(fine, round(shift[1]), -round(shift[0]), HEIGHT * 10, WIDTH * 10)
-    check_labels(run(tmp_path, kind='labels').store.folder, seen, 10)
+    factor = 10 if isinstance(shift[0], int) else 11  # of its own accord, an odd number of samples
+    check_labels(run(tmp_path, kind='labels').store.folder, seen_from(fine, shift, factor), factor)
 
 
 @pytest.mark.parametrize(('height', 'width', 'dy', 'dx'), [(90, 120, -105, 203), (800, 900, 201, -99)])
@@ -201,11 +215,14 @@ def test_labels_of_another_projection_are_near_the_truth(tmp_path: Path) -> None
     corner = (round(x) - 500, round(y) + 450)
     write_label(tmp_path, fine, origin=corner, crs='EPSG:25830', **TILED)
     prepared = run(tmp_path, kind='labels')
-    cols, rows = np.meshgrid(np.arange(WIDTH * 10) + 0.5, np.arange(HEIGHT * 10) + 0.5)
+    cols, rows = np.meshgrid((np.arange(WIDTH * 11) + 0.5) / 1.1, (np.arange(HEIGHT * 11) + 0.5) / 1.1)
     xs, ys = to_other.transform(ORIGIN[0] + cols, ORIGIN[1] - rows)
     seen = fine[np.floor(corner[1] - ys).astype(int), np.floor(xs - corner[0]).astype(int)]
     found = read(prepared.store.folder / CODES)[0]
-    assert (found == majority_reference(seen, 10)).mean() > 0.99  # GDAL transforms to an eighth of a pixel
+    assert (found == majority_reference(seen, 11)).mean() > 0.99  # GDAL transforms to an eighth of a pixel
+    grid, labels = Mosaics(tmp_path).grid, LabelRasters(tmp_path)
+    patches = [labels.read_codes(grid.subgrid(grid.full._replace(row=row, height=8))) for row in range(0, 40, 8)]
+    assert (np.concatenate(patches) == found[:40]).mean() > 0.99
 
 
 def test_labels_in_degrees_are_told_in_pixels_that_make_sense(tmp_path: Path) -> None:
@@ -287,6 +304,24 @@ def test_nodata_of_the_label_and_unknown_values(tmp_path: Path) -> None:
     prepared = run(tmp_path, kind='labels')
     assert prepared.store.unknown == prepared.inventory.unknown == 1200
     check_labels(prepared.store.folder, np.where(odd == 77, 0, fine), 10)
+
+
+@pytest.mark.parametrize(('dtype', 'nodata'), [('int16', -9999), ('float32', np.nan), ('uint16', None)])
+def test_labels_of_other_types(tmp_path: Path, dtype: str, nodata: float | None) -> None:
+    fine = fine_labels()
+    odd = fine.astype(dtype)
+    odd[fine == 0] = nodata or 0
+    write_image(tmp_path, analytic_image())
+    write_label(tmp_path, odd, **({} if nodata is None else {'nodata': nodata}))
+    check_labels(run(tmp_path, kind='labels').store.folder, fine, 10)
+
+
+def test_folders_with_odd_names(tmp_path: Path) -> None:
+    root = tmp_path / 'dades [2018] àrea *'
+    write_image(root, analytic_image())
+    write_label(root, fine_labels())
+    check_labels(run(root, root / 'magatzem [1]').store.folder, fine_labels(), 10)
+    assert len(Mosaics(root).files) == len(LabelRasters(root).files) == 1  # the store is passed by
 
 
 def test_shares(root: Path) -> None:
@@ -632,16 +667,17 @@ def pixels_of(store: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_no_kill_leaves_half_a_store(tmp_path: Path) -> None:
+@pytest.mark.parametrize('kind', ['fast', 'compact'])
+def test_no_kill_leaves_half_a_store(tmp_path: Path, kind: str) -> None:
     noisy_scene(tmp_path, 1500)
     whole, killed = tmp_path / 'whole', tmp_path / 'killed'
     started = time.monotonic()
-    assert landcover('prepare', tmp_path, '--output', whole).returncode == 0
+    assert landcover('prepare', tmp_path, '--store', kind, '--output', whole).returncode == 0
     took = time.monotonic() - started
     kills = 0
     for delay in np.random.default_rng(0).uniform(0.2, 1.05, 14) * took:
         process = subprocess.Popen(
-            [*LANDCOVER, 'prepare', str(tmp_path), '--output', str(killed), '--overwrite'],
+            [*LANDCOVER, 'prepare', str(tmp_path), '--store', kind, '--output', str(killed), '--overwrite'],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
@@ -653,7 +689,7 @@ def test_no_kill_leaves_half_a_store(tmp_path: Path) -> None:
         if store is not None:
             assert pixels_of(killed) == pixels_of(whole)
     assert kills
-    assert landcover('prepare', tmp_path, '--output', killed, '--overwrite').returncode == 0
+    assert landcover('prepare', tmp_path, '--store', kind, '--output', killed, '--overwrite').returncode == 0
     assert pixels_of(killed) == pixels_of(whole)
     assert sorted(p.name for p in killed.iterdir()) == sorted(p.name for p in whole.iterdir())
     assert not list(tmp_path.glob('.killed*'))
@@ -759,6 +795,33 @@ def test_pixels_that_did_not_arrive_are_noticed(root: Path, monkeypatch: pytest.
     assert not (root / STORE_FOLDER).exists()
 
 
+def test_a_block_that_never_came_is_noticed(tmp_path: Path) -> None:
+    grid = PixelGrid(CRS.from_epsg(32631), from_origin(*ORIGIN, 10, 10), 200, 300)
+    settings: dict[str, Any] = {'layout': 'compact', 'dtype': np.uint8, 'bands': ['class']}
+    with (
+        pytest.raises(LandcoverError, match='the file is incomplete'),
+        StoreRaster(tmp_path / 'a.tif', grid, **settings) as a,
+    ):
+        a.write(PixelWindow(0, 0, 100, 300), np.ones((1, 100, 300), np.uint8))
+    assert not (tmp_path / 'a.tif').exists()
+    with StoreRaster(tmp_path / 'b.tif', grid, **settings) as b:  # blocks without anything are there
+        b.write(grid.full, np.zeros((1, 200, 300), np.uint8))
+    assert not read(tmp_path / 'b.tif').any()
+
+
+@pytest.mark.parametrize('layout', ['fast', 'compact'])
+def test_any_windows_make_the_same_raster(tmp_path: Path, layout: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(storing.BLOCKS, layout, 32)
+    image = analytic_image(75, 110, bands=3)
+    grid = PixelGrid(CRS.from_epsg(32631), from_origin(*ORIGIN, 10, 10), 75, 110)
+    for height, width in ((75, 110), (7, 110), (32, 32), (64, 50), (1, 13)):
+        with StoreRaster(tmp_path / 'a.tif', grid, layout=layout, dtype=np.uint16, bands=['a', 'b', 'c']) as raster:
+            for row, col in itertools.product(range(0, 75, height), range(0, 110, width)):
+                window = PixelWindow(row, col, height, width).intersection(grid.full)
+                raster.write(window, image[(slice(None), *window.slices_in(grid.full))])
+        np.testing.assert_array_equal(read(tmp_path / 'a.tif'), image, err_msg=f'{height} x {width}')
+
+
 def test_compact_files_hold_no_dead_blocks(tmp_path: Path, small_windows: None) -> None:
     """Rows of a striped source fill a block bit by bit; it is written once, when it is full."""
     rng = np.random.default_rng(0)
@@ -823,8 +886,6 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
 def large_scene(root: Path, size: int, layout: dict[str, Any]) -> Path:
     """Labels of ``size`` px, written by blocks, and two months that fit; compressible."""
     rng = np.random.default_rng(0)
-    from rasterio.transform import from_origin
-
     options = {'driver': 'GTiff', 'crs': 'EPSG:32631', 'compress': 'zstd', 'zstd_level': 1, **layout}
     labels = repeated(rng.integers(1, 13, (64, 64), dtype=np.uint8), 16)
     image = rng.integers(1, 5000, (10, 64, size // 10), dtype=np.uint16)
@@ -846,6 +907,7 @@ def large_scene(root: Path, size: int, layout: dict[str, Any]) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='Linux tells the peak there')
 @pytest.mark.parametrize('layout', ['striped', 'tiled'])
 def test_memory_does_not_grow_with_the_rasters(tmp_path: Path, layout: str) -> None:
     options = {'tiled': True, 'blockxsize': 512, 'blockysize': 512} if layout == 'tiled' else {}
@@ -853,12 +915,12 @@ def test_memory_does_not_grow_with_the_rasters(tmp_path: Path, layout: str) -> N
     for size in (20_000, 60_000):
         large_scene(tmp_path / str(size), size, options)
         code = f"""
-            import resource
             from landcover_plugin.cli import main
             assert main(['prepare', {str(tmp_path / str(size))!r}]) == 0
-            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+            lines = open('/proc/self/status').read().splitlines()  # getrusage inherits the peak of the parent
+            print(next(line for line in lines if line.startswith('VmHWM')).split()[1])
         """
         done = subprocess.run([sys.executable, '-c', textwrap.dedent(code)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         peaks[size] = int(done.stdout.split()[-1]) / 1024
-    assert peaks[60_000] < peaks[20_000] + 150 and peaks[60_000] < 950, peaks
+    assert peaks[60_000] < peaks[20_000] + 200 and peaks[60_000] < 900, peaks

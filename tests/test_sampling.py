@@ -19,14 +19,15 @@ from landcover_plugin.grid import PixelGrid
 from landcover_plugin.rasters.landcover import LabelRasters
 from landcover_plugin.rasters.mosaics import Mosaics
 from landcover_plugin.sampling import inventory as inventory_module
+from landcover_plugin.sampling import inventory_cache
 from landcover_plugin.sampling.inventory import (
     Inventory,
-    cached_inventory,
     cell_size,
     count_codes,
-    fingerprint,
     take_inventory,
 )
+from landcover_plugin.sampling.inventory_cache import cached_inventory, fingerprint
+from landcover_plugin.sampling.windows import scan_windows
 
 
 def inventory_of(
@@ -105,7 +106,11 @@ def test_the_inventory_of_a_scene_equals_a_recount_from_plain_reads(scene: Scene
 def test_nodata_is_counted_by_look_and_the_size_of_the_scan_does_not_matter(
     small: tuple[Mosaics, LabelRasters], monkeypatch: pytest.MonkeyPatch, scan: int
 ) -> None:
-    monkeypatch.setattr(inventory_module, 'SCAN_SIZE', scan)
+    monkeypatch.setattr(
+        inventory_module,
+        'image_windows',
+        lambda images, cell: [*scan_windows(images.grid, max(scan // cell, 1) * cell)],
+    )
     images, labels = small
     codes = analytic_codes()
     codes[30:, 40:] = 0
@@ -147,7 +152,7 @@ def scans(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(1)
         return take_inventory(*args, **kwargs)
 
-    monkeypatch.setattr(inventory_module, 'take_inventory', counted)
+    monkeypatch.setattr(inventory_cache, 'take_inventory', counted)
     return seen
 
 

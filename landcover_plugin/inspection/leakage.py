@@ -1,7 +1,5 @@
 """Check of the split: is there one for this patch size, and do its parts keep their distance?"""
 
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +11,8 @@ from ..legend import LEGEND, NODATA
 from ..rasters.landcover import LabelRasters
 from ..rasters.mosaics import Mosaics
 from ..sampling.blocks import Split, SplitName, block_split
-from ..sampling.inventory import Inventory, cell_size, fingerprint, take_inventory
+from ..sampling.inventory import Inventory, cell_size, take_inventory
+from ..sampling.inventory_cache import kept_inventory
 from ..sampling.store import STORE_FOLDER, Store
 from .findings import Finding
 
@@ -24,7 +23,7 @@ AFFORDABLE = 2560 * 2560
 def find_inventory(images: Mosaics, labels: LabelRasters, patch_size: int, root: Path) -> Inventory | None:
     """What the ground holds: from the store or the cache, or counted now where that takes seconds; else None."""
     cell = cell_size([patch_size])
-    found = _of_store(images, labels, cell, root / STORE_FOLDER) or _of_cache(
+    found = _of_store(images, labels, cell, root / STORE_FOLDER) or kept_inventory(
         images, labels, cell, (root / STORE_FOLDER).parent
     )
     if found is not None or images.grid.height * images.grid.width > AFFORDABLE:
@@ -41,14 +40,6 @@ def _of_store(images: Mosaics, labels: LabelRasters, cell: int, folder: Path) ->
         return None
     names = {'bands': images.bands, 'band_order': images.all_bands}
     return store.inventory(Mosaics(store.images, **names, seasons=images.seasons, nodata=images.nodata), cell)
-
-
-def _of_cache(images: Mosaics, labels: LabelRasters, cell: int, folder: Path) -> Inventory | None:
-    try:
-        with np.load(folder / f'inventory-{fingerprint(images, labels, cell)}.npz', allow_pickle=False) as saved:
-            return Inventory(images.grid, cell, saved['counts'], saved['valid'], int(saved['unknown']))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        return None
 
 
 def check_split(inventory: Inventory | None, patch_size: int) -> Iterator[Finding]:

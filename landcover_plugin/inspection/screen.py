@@ -77,7 +77,7 @@ def _table(found: Examination, width: int) -> Iterator[str]:
     source = 'all of the ground' if whole else f'a sample, {_percent(found.share)} % of the ground, spread evenly'
     yield from _wrap(f'labelled pixels of {source}, and the weights of --model.class_weights', width)
     strategies = list(found.table[0].weights)
-    longest = max(len(row.name) for row in found.table)
+    longest = min(max(len(row.name) for row in found.table), width - 9 - sum(len(name) + 1 for name in strategies))
     yield f'   {"":<{longest}}{"%":>6}' + ''.join(f'{name:>{len(name) + 1}}' for name in strategies)
     for row in found.table:
         yield _row(row, longest, strategies)
@@ -86,7 +86,11 @@ def _table(found: Examination, width: int) -> Iterator[str]:
 def _row(row: ClassRow, longest: int, strategies: Sequence[Any]) -> str:
     weights = (f'{row.weights[name]:.2f}' if row.pixels else '-' for name in strategies)
     cells = ''.join(f'{w:>{len(name) + 1}}' for name, w in zip(strategies, weights, strict=True))
-    return f'{row.code:>2} {row.name:<{longest}}{_percent(row.share):>6}{cells}'
+    return f'{row.code:>2} {_cut(row.name, longest):<{longest}}{_percent(row.share):>6}{cells}'
+
+
+def _cut(name: str, length: int) -> str:
+    return name if len(name) <= length else f'{name[: length - 1]}…'
 
 
 def _percent(share: float) -> str:

@@ -107,6 +107,7 @@ def read_onto(
                 resampling=resampling,
                 src_nodata=fill,
                 nodata=fill,
+                tolerance=1e-3,  # in pixels, so that a place looks the same in every window; 0 crashes rasterio 1.5
                 XSCALE=scale,
                 YSCALE=scale,
             ) as vrt,

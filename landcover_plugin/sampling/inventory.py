@@ -1,13 +1,7 @@
 """What each piece of ground holds: class counts, validity and brightness by cell, counted once."""
 
-import hashlib
-import json
-import logging
-import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numba
@@ -20,13 +14,8 @@ from ..legend import LEGEND, NODATA
 from ..rasters.labels import Labels
 from ..rasters.landcover import LabelRasters, sample_values
 from ..rasters.mosaics import Mosaics
-from ..rasters.outputs import write_whole
 from ..rasters.streaming import in_order
-
-log = logging.getLogger(__name__)
-
-#: Edge of the windows in which rasters are scanned, in pixels of the image grid.
-SCAN_SIZE = 1024
+from .windows import image_windows
 
 
 @dataclass(frozen=True)
@@ -234,14 +223,13 @@ def take_inventory(images: Mosaics, labels: LabelRasters, cell: int, *, progress
     """
     grid = images.grid
     builder = InventoryBuilder(grid, cell, images.looks, len(images.channels))
-    windows = list(scan_windows(grid, max(SCAN_SIZE // cell, 1) * cell))
 
     def read(window: PixelWindow) -> Scan:
         part = grid.subgrid(window)
         seen = [images.read(part, look) for look in range(images.looks)]
         return Scan(window, labels.read(part), [s[0] for s in seen], [s[1] for s in seen])
 
-    for scan in in_order(read, windows, desc='inventory', progress=progress):
+    for scan in in_order(read, image_windows(images, cell), desc='inventory', progress=progress):
         builder.add(scan)
     taken = builder.finish()
     check_labelled(taken, images, labels)
@@ -313,61 +301,5 @@ def cell_sums(values: NDArray[Any], cell: int) -> NDArray[np.int64]:
     return np.add.reduceat(rows, np.arange(0, values.shape[1], cell), axis=1)
 
 
-def scan_windows(grid: PixelGrid, size: int) -> Iterator[PixelWindow]:
-    """Windows of ``size`` x ``size`` pixels that cover a grid, cut at its end, row by row."""
-    for row in range(0, grid.height, size):
-        for col in range(0, grid.width, size):
-            yield PixelWindow(row, col, size, size).intersection(grid.full)
-
-
 def _place(grid: PixelGrid) -> str:
     return '[' + ', '.join(f'{v:.0f}' for v in grid.bounds()) + f'] in {grid.crs}'
-
-
-def cached_inventory(
-    images: Mosaics, labels: LabelRasters, cell: int, folder: Path, *, progress: bool = True
-) -> Inventory:
-    """The inventory from the cache, or taken now and kept there.
-
-    The cache knows the sources by path, size and time of change, and the parameters that matter; a changed
-    source is scanned anew. A folder that cannot be written costs a message, not the run.
-    """
-    path = folder / f'inventory-{fingerprint(images, labels, cell)}.npz'
-    try:
-        with np.load(path, allow_pickle=False) as saved:
-            arrays = {name: saved[name] for name in _ARRAYS}
-            return Inventory(images.grid, cell, unknown=int(saved['unknown']), **arrays)
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e:
-        log.warning('%s is damaged (%s); the rasters are scanned again', path, e)
-    taken = take_inventory(images, labels, cell, progress=progress)
-    arrays = {name: getattr(taken, name) for name in _ARRAYS}
-    try:
-        write_whole(path, lambda p: np.savez_compressed(p, allow_pickle=False, unknown=taken.unknown, **arrays))
-    except OSError as e:
-        log.warning('the inventory could not be kept in %s (%s); the next run scans the rasters again', folder, e)
-    return taken
-
-
-_ARRAYS = ('counts', 'valid', 'purity', 'mean', 'std')
-
-
-def fingerprint(images: Mosaics, labels: LabelRasters, *parameters: object) -> str:
-    """Short hash of the source files (path, size, time of change) and of what decides how they are read."""
-    facts = [
-        'moments',
-        [(str(f), *_stat(f)) for f in (*images.files, *labels.files)],
-        [images.seasons, images.bands, list(images.all_bands), images.nodata],
-        [labels.aggregation, labels.source_legend, sorted((labels.class_weights or {}).items())],
-        list(map(str, parameters)),
-    ]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-
-
-def _stat(path: str) -> tuple[int, int]:
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return 0, 0
-    return found.st_size, found.st_mtime_ns

@@ -1,8 +1,5 @@
 """The images of a training store: copied into its layout and counted on the way."""
 
-import itertools
-import math
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,13 +10,10 @@ from numpy.typing import NDArray
 from ..grid import PixelGrid, PixelWindow
 from ..rasters.landcover import LabelRasters
 from ..rasters.mosaics import Mosaics, measured
-from ..rasters.opening import open_raster
 from ..rasters.storing import BLOCKS, Layout, StoreRaster
-from ..rasters.streaming import in_order, processors
+from ..rasters.streaming import in_order
 from .inventory import Inventory, InventoryBuilder, Scan
-
-#: Bytes of images that one window holds at most, and all windows in memory together.
-WINDOW_BYTES, ALL_BYTES = 2**26, 2**28
+from .windows import image_windows, is_striped, pixel_bytes
 
 
 class ImageCopy:
@@ -116,48 +110,7 @@ def common_bands(images: Mosaics) -> list[str]:
     return [band for band in images.all_bands if all(band in names for names in each)]
 
 
-def pixel_bytes(images: Mosaics) -> int:
-    """Bytes of a pixel in all bands and months."""
-    return sum(open_raster(images.files_of(date)[0]).count for date in images.dates) * images.dtype.itemsize
-
-
-def image_windows(images: Mosaics, cell: int) -> list[PixelWindow]:
-    """Windows in which mosaics are best read and written: full rows of striped files, else squares of whole blocks.
-
-    Args:
-        images: Mosaics.
-        cell: Windows begin at the corner of a cell of this edge.
-    """
-    grid, per_pixel = images.grid, pixel_bytes(images)
-    most = min(WINDOW_BYTES, ALL_BYTES // (processors() + 1)) // per_pixel
-    if _striped(images.files) and grid.width > BLOCKS['fast']:
-        rows, cols = _starts(grid.height, most // grid.width, (), cell), [0, grid.width]
-    else:
-        edge = min(math.isqrt(most), 1024)
-        rows, cols = (_starts(length, edge, tuple(BLOCKS.values()), cell) for length in (grid.height, grid.width))
-    return [
-        PixelWindow(top, left, bottom - top, right - left)
-        for top, bottom in itertools.pairwise(rows)
-        for left, right in itertools.pairwise(cols)
-    ]
-
-
-def _striped(files: Sequence[str]) -> bool:
-    return any(src.block_shapes[0][1] >= src.width for src in map(open_raster, files))
-
-
-def _starts(length: int, target: int, blocks: Sequence[int], cell: int) -> list[int]:
-    """Where windows start and the last one ends: whole cells, and the first whole blocks that are not too large.
-
-    Examples:
-        >>> _starts(2000, 1000, (512, 64), 32), _starts(2000, 1000, (512, 64), 20), _starts(70, 8, (), 32)
-        ([0, 512, 1024, 1536, 2000], [0, 960, 1920, 2000], [0, 32, 64, 70])
-    """
-    unit = next((u for u in (math.lcm(block, cell) for block in blocks) if u <= max(target, min(blocks))), cell)
-    return [*range(0, length, max(target // unit, 1) * unit), length]
-
-
 def cache_bytes(images: Mosaics) -> int:
     """Memory for GDAL's blocks: a row of blocks of each file, which rows of a striped source fill bit by bit."""
-    row = BLOCKS['compact'] * images.grid.width * pixel_bytes(images) if _striped(images.files) else 0
+    row = BLOCKS['compact'] * images.grid.width * pixel_bytes(images) if is_striped(images.files) else 0
     return max(2**27, row * 5 // 4)

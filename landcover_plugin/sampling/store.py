@@ -57,8 +57,11 @@ class Store:
             LandcoverError: If it is damaged, incomplete or of another version.
         """
         path = folder / STORE_MANIFEST
-        if not path.is_file():
-            return None
+        try:
+            if not path.is_file():
+                return None
+        except OSError as e:
+            raise LandcoverError(f'{path} cannot be read ({e.strerror}): ask for the right to read it') from e
         again = f'make it again (landcover prepare --overwrite) or delete {folder}'
         try:
             manifest = json.loads(path.read_text())

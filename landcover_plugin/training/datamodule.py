@@ -29,7 +29,8 @@ from ..rasters.landcover import SourceLegend, year
 from ..rasters.mosaics import Seasons
 from ..rasters.streaming import processors
 from ..sampling.blocks import Split, SplitName, block_split, fold_split
-from ..sampling.inventory import Inventory, cached_inventory, cell_size, unknown_values_sentence
+from ..sampling.inventory import Inventory, cell_size, unknown_values_sentence
+from ..sampling.inventory_cache import cached_inventory
 from ..sampling.polygons import polygon_split, write_split
 from ..sampling.samplers import BalancedPatchSampler, CoverSampler, RankSampler, WindowSampler
 from ..sampling.store import STORE_FOLDER, Store
