@@ -20,6 +20,10 @@ from .errors import LandcoverError
 EDGE_TOLERANCE = 1e-4
 
 
+#: One object for each CRS, since comparing two takes longer than reading a line of pixels.
+_CRSS: dict[CRS, CRS] = {}
+
+
 class PixelWindow(NamedTuple):
     """A rectangle of whole pixels; ``row`` and ``col`` may be negative, beyond the grid."""
 
@@ -113,7 +117,7 @@ class PixelGrid:
                 f'{src.name} has no georeference (identity transform); assign it (gdal_edit.py -a_ullr … FILE)'
             )
         try:
-            return cls(src.crs, src.transform, src.height, src.width)
+            return cls(_CRSS.setdefault(src.crs, src.crs), src.transform, src.height, src.width)
         except LandcoverError as e:
             raise LandcoverError(f'{src.name}: {e}') from None
 
@@ -140,8 +144,9 @@ class PixelGrid:
 
     def subgrid(self, window: PixelWindow) -> 'PixelGrid':
         """The grid of the pixels of a window."""
-        transform = self.transform @ Affine.translation(window.col, window.row)
-        return PixelGrid(self.crs, transform, window.height, window.width)
+        t = self.transform
+        corner = Affine(t.a, 0, t.c + window.col * t.a, 0, t.e, t.f + window.row * t.e)
+        return PixelGrid(self.crs, corner, window.height, window.width)
 
     def refined(self, factor: int) -> 'PixelGrid':
         """The same ground in pixels ``factor`` times smaller."""

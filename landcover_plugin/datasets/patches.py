@@ -71,7 +71,7 @@ class CataloniaPatches(IntersectionDataset):
         shape = max(size, *(grid.height for grid, _ in parts)), max(size, *(grid.width for grid, _ in parts))
         channels, classes = len(self.images.channels), len(LEGEND.codes)
         batch = {
-            'image': _room((count, channels, *shape), self.images.dtype),
+            'image': _room((count, channels, *shape), self.images.image_dtype),
             'valid': _room((count, *shape), torch.bool),
             'mask': _room((count, *shape), torch.uint8),
         }

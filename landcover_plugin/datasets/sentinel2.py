@@ -97,6 +97,8 @@ class CataloniaSentinel2(PixelExactDataset):
         self.mosaics = Mosaics(paths, bands=bands, band_order=band_order, seasons=seasons, nodata=nodata)
         self.all_bands = self.mosaics.all_bands
         self.raw = raw and self.mosaics.dtype.name in _RAW_TYPES
+        #: Type of ``image``.
+        self.image_dtype: torch.dtype = getattr(torch, self.mosaics.dtype.name) if self.raw else torch.float32
         with server_settings(self.mosaics.files[0]):  # TorchGeo opens all files once more
             super().__init__(self.mosaics.files, self.mosaics.grid, crs, res, self.mosaics.bands, transforms)
         times = sorted(set(self.index.index))
@@ -137,11 +139,6 @@ class CataloniaSentinel2(PixelExactDataset):
     def look_number(self, look: slice) -> int:
         """Position of a time slice in :attr:`looks`."""
         return self._look_of[look.start]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of ``image``."""
-        return getattr(torch, self.mosaics.dtype.name) if self.raw else torch.float32
 
     def read_into(self, image: NDArray[Any], valid: NDArray[np.bool_], grid: PixelGrid, look: int) -> None:
         """Read what a sample holds into arrays ``(C, H, W)`` and ``(H, W)``, without asking the index.

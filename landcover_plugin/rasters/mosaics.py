@@ -45,6 +45,7 @@ class Mosaics:
         grid: The pixel grid over all of them.
         all_bands: Bands of the first file, in its order.
         bands: The chosen ones.
+        dtype: Type of the digital numbers: that of the files, or what holds all of theirs.
         dates: Months as ``YYYY-MM``, in order.
 
     Raises:
@@ -73,6 +74,7 @@ class Mosaics:
         self.bands = [band_name(b) for b in bands] if bands else list(self.all_bands)
         self._indexes = {path: self._positions(path, order) for path, order in names.items()}
         self._dtypes = {path: np.dtype(open_raster(path).dtypes[0]) for path in self.files}
+        self.dtype: np.dtype[Any] = np.result_type(*self._dtypes.values())
         self._nodata = {path: self._nodata_of(path) for path in self.files}
         self._by_date: dict[str, list[str]] = {}
         for date, path in sorted((month(path), path) for path in self.files):
@@ -102,11 +104,6 @@ class Mosaics:
     def nodata_of(self, path: str) -> float:
         """Digital number of the unmeasured pixels of a file; may be NaN."""
         return self._nodata[path]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the digital numbers: that of the files, or what holds all of theirs."""
-        return np.result_type(*self._dtypes.values())
 
     def read(
         self, grid: PixelGrid, look: int = 0, *, out: NDArray[Any] | None = None

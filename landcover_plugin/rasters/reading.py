@@ -4,6 +4,7 @@ import functools
 import math
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -49,11 +50,12 @@ def read_window(
     Raises:
         LandcoverError: If the file cannot be read there.
     """
-    src = map_raster(path) or open_raster(path)
+    mapped = map_raster(path)
+    src = mapped or open_raster(path)
     bands = list(indexes or range(1, src.count + 1))
     inside = window.intersection(PixelWindow(0, 0, src.height, src.width))
     try:
-        with server_settings(src.name):
+        with nullcontext() if mapped else server_settings(src.name):
             if inside == window:
                 return src.read(bands, window=window.ranges, out=out)
             if out is None:

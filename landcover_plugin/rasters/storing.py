@@ -27,7 +27,7 @@ Layout = Literal['fast', 'compact']
 
 #: Edges of blocks in pixels. Fast ones are large: a patch is copied from few of them. Compact ones are small: little
 #: is decoded beside the patch.
-BLOCKS: dict[Layout, int] = {'fast': 1024, 'compact': 64}
+BLOCKS: dict[Layout, int] = {'fast': 512, 'compact': 64}
 
 _OPTIONS: dict[Layout, dict[str, Any]] = {
     'fast': {'interleave': 'band'},
@@ -57,7 +57,7 @@ def block_edge(layout: Layout, side: int) -> int:
 
     Examples:
         >>> block_edge('fast', 672), block_edge('fast', 30_000), block_edge('compact', 672)
-        (672, 1024, 64)
+        (512, 512, 64)
     """
     return min(BLOCKS[layout], -(-side // 16) * 16)
 
@@ -68,7 +68,7 @@ class StoreRaster:
     Args:
         path: The file, ``.tif``.
         grid: CRS, transform and shape.
-        layout: ``fast``: uncompressed, band-interleaved, tiles of 1024 px; disk space is set aside at once.
+        layout: ``fast``: uncompressed, band-interleaved, tiles of 512 px; disk space is set aside at once.
             ``compact``: zstd, pixel-interleaved, tiles of 64 px.
         dtype: Of the pixels.
         bands: Names of the bands.
