@@ -560,3 +560,15 @@ def test_the_colours_of_the_label_raster_travel_in_the_checkpoint(tmp_path):
     mapping.load_state_dict(trained.state_dict())
     assert mapping.legend[3].colour == (1, 2, 3)
     assert mapping.legend[4] == LEGEND[4]
+
+
+@pytest.mark.parametrize(
+    ('device', 'asked', 'expected'), [('cpu', None, 0), ('cuda', None, 3), ('cpu', 2, 2), ('cuda', 0, 0)]
+)
+def test_workers_are_those_asked_for_or_what_serves_the_device(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, device: str, asked: int | None, expected: int
+) -> None:
+    monkeypatch.setattr(module, 'processors', lambda: 6)
+    dm = _ready(scene, num_workers=asked)
+    dm.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)))  # type: ignore[assignment]
+    assert dm._workers() == expected

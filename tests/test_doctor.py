@@ -14,6 +14,7 @@ import rasterio
 from conftest import LABEL_NAME, RELOCATED, write_image, write_label
 
 from landcover_plugin.datasets.simulated import Scene, write_scene
+from landcover_plugin.sampling.weights import WEIGHTINGS
 
 
 def run(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -97,7 +98,7 @@ def test_json_is_one_document_without_nan(tmp_path: Path) -> None:
 def test_json_of_a_scene_holds_what_the_screen_shows(land: Path) -> None:
     document = without_nan(run(land, '--json', '--patch-size', 32).stdout)
     assert len(document['classes']) == 12
-    assert set(document['classes'][0]['weights']) == {'none', 'inverse', 'median', 'effective'}
+    assert set(document['classes'][0]['weights']) == set(WEIGHTINGS)
     shift = next(f for f in document['findings'] if f['check'] == 'shift')
     assert math.hypot(shift['data']['east_px'], shift['data']['south_px']) < 0.1
     assert document['next'][-1].startswith('landcover fit')

@@ -61,7 +61,11 @@ def test_pure_raster_code_loads_no_torch() -> None:
         'landcover_plugin.legend',
         'landcover_plugin.grid',
         *sorted(rasters),
-        *(f'landcover_plugin.sampling.{p.stem}' for p in (PACKAGE / 'sampling').glob('[a-z]*.py') if p.stem != 'samplers'),
+        *(
+            f'landcover_plugin.sampling.{p.stem}'
+            for p in (PACKAGE / 'sampling').glob('[a-z]*.py')
+            if p.stem != 'samplers'
+        ),
         'landcover_plugin.datasets.simulated',
         'landcover_plugin.commands.simulate',
         *(f'landcover_plugin.inspection.{p.stem}' for p in (PACKAGE / 'inspection').glob('[a-z]*.py')),

@@ -38,7 +38,8 @@ def class_table(sample: Sample) -> list[ClassRow]:
     total = int(counts.sum())
     if not total:
         return []
-    weights = {name: class_weights(counts, name) for name in WEIGHTINGS}
+    cells = np.concatenate(sample.cells)
+    weights = {name: class_weights(cells, name) for name in WEIGHTINGS}
     return [
         ClassRow(
             code,

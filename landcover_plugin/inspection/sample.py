@@ -15,6 +15,7 @@ from ..legend import LEGEND, NODATA
 from ..rasters.labels import Labels
 from ..rasters.landcover import LabelRasters
 from ..rasters.mosaics import Mosaics
+from ..sampling.inventory import count_codes
 from .findings import Finding, told_by
 from .shift import RADIUS, correlation, image_edges, is_telling, label_edges
 
@@ -36,6 +37,9 @@ ENOUGH = 200
 #: Every how many rows and columns a pixel is kept for the checks of values.
 _THIN = 4
 
+#: Edge in pixels of the cells in which classes are counted for weights by median frequency: about a patch.
+_CELL = 256
+
 
 @dataclass
 class Sample:
@@ -50,6 +54,7 @@ class Sample:
         codes: Their labels, shape ``(n,)``.
         measured: Pixels measured by each look, among all pixels read, shape ``(looks,)``.
         counts: Pixels of each code that at least one look measured, shape ``(num_classes,)``.
+        cells: The same in cells as large as a patch, shape ``(n, num_classes)`` for each window.
         purity: Sum of the purity of these pixels in percent.
         unknown: Label pixels outside the legend.
         correlations: Of label and image edges, one for each window with enough edges.
@@ -66,6 +71,7 @@ class Sample:
     codes: NDArray[np.uint8]
     measured: NDArray[np.int64]
     counts: NDArray[np.int64]
+    cells: list[NDArray[np.uint32]] = field(default_factory=list, kw_only=True)
     purity: float = 0
     unknown: int = 0
     correlations: list[NDArray[np.float64]] = field(default_factory=list)
@@ -173,7 +179,8 @@ def _add(
     counted = np.where(valid.any(0), codes, NODATA)
     sample.read += codes.size
     sample.measured += valid.sum((1, 2))
-    sample.counts += np.bincount(counted.ravel(), minlength=LEGEND.num_classes)
+    sample.cells.append(count_codes(counted, _CELL).reshape(-1, LEGEND.num_classes))
+    sample.counts += sample.cells[-1].sum(0, dtype=np.int64)
     if found is not None:
         sample.unknown += found.unknown
         sample.purity += float(found.purity[counted != NODATA].sum())

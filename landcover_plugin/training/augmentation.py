@@ -100,6 +100,7 @@ class BatchTransform(nn.Module):
         std: Standard deviation of each channel, in reflectance.
         geometry: Applied to image, valid, mask, purity and shares before normalisation.
         light: Applied to the normalised image.
+        mixing: Applied last to batches with labels.
         scale: Digital numbers of a reflectance of 1.
         offset: Added to digital numbers first.
         purity: weight adds ``weight`` ``(B, H, W)`` to labelled batches: the share of the pixel that its class
@@ -117,6 +118,7 @@ class BatchTransform(nn.Module):
         geometry: Sequence[nn.Module] = (),
         light: Sequence[nn.Module] = (),
         *,
+        mixing: Sequence[nn.Module] = (),
         scale: float = 1,
         offset: float = 0,
         purity: PurityUse = 'none',
@@ -132,6 +134,7 @@ class BatchTransform(nn.Module):
             else None
         )
         self.light = K.ImageSequential(*light) if light else None
+        self.mixing = nn.Sequential(*mixing)
 
     def forward(self, batch: Mapping[str, Any]) -> Batch:
         """The batch, changed; other entries are passed on.
@@ -154,7 +157,7 @@ class BatchTransform(nn.Module):
             if 'mask' in moved:
                 out['mask'] = out['mask'].where(moved['valid'], NODATA)
         out['image'] = image
-        return self._with_purity(out) if 'mask' in moved else out
+        return self.mixing(self._with_purity(out)) if 'mask' in moved else out
 
     def _move(self, image: Tensor, planes: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Image and what belongs to its pixels after the same geometry; planes are moved in one piece."""

@@ -36,6 +36,7 @@ from ..sampling.samplers import BalancedPatchSampler, CoverSampler, RankSampler,
 from ..sampling.store import STORE_FOLDER, Store
 from .augmentation import Batch, BatchTransform, PurityUse, geometry_augmentations, light_augmentations
 from .batches import pad_and_stack
+from .mixing import MixName, mixing
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,8 @@ class CataloniaDataModule(GeoDataModule):
         contrast: float = 0.1,
         noise: float = 0.05,
         band_dropout: float = 0.05,
+        mix: MixName = 'none',
+        mix_p: float = 0.5,
         bbox: list[float] | None = None,
         bbox_wgs84: list[float] | None = None,
         overlap: int | None = None,
@@ -116,7 +119,8 @@ class CataloniaDataModule(GeoDataModule):
             batch_size: Patches in a batch.
             length: Training patches in an epoch (default: as many as the training ground holds side by side,
                 times the looks). A last batch that is not full is left out.
-            num_workers: Processes that read patches (default: half the processors, at most 4).
+            num_workers: Processes that read patches (default: none on a CPU, where they would only take time from the
+                network; else half the processors, at most 8).
             ratios: Shares of training, validation and test ground.
             block_size: Edge of the blocks of ground in pixels (default: two to eight patches, by the area).
             split_seed: Seed of the assignment of blocks.
@@ -135,6 +139,9 @@ class CataloniaDataModule(GeoDataModule):
             contrast: Largest relative change of a group of bands.
             noise: Standard deviation of noise, in standard deviations of the band.
             band_dropout: Probability of hiding one band of a training patch.
+            mix: Paste parts of other patches of the batch into training patches: cutmix (a rectangle), classmix (half
+                of the classes) or copy_paste (pixels of rare classes).
+            mix_p: Probability of mixing a patch.
             bbox: Area to map, [xmin, ymin, xmax, ymax] in units of the mosaics' CRS (default: all of the mosaics).
             bbox_wgs84: Area to map, [west, south, east, north] in degrees.
             overlap: Pixels that neighbouring windows share in prediction (default: a quarter of patch_size).
@@ -142,8 +149,7 @@ class CataloniaDataModule(GeoDataModule):
                 one); none reads the sources.
             cache: Folder for inventories, statistics and blocks (default: .landcover below root).
         """
-        workers = min(processors() // 2, 4) if num_workers is None else num_workers
-        super().__init__(CataloniaSentinel2, batch_size, patch_size, length, workers, paths=root)
+        super().__init__(CataloniaSentinel2, batch_size, patch_size, length, num_workers or 0, paths=root)
         self.save_hyperparameters()
         self.settings: Any = self.hparams
         self._check_settings()
@@ -297,6 +303,12 @@ class CataloniaDataModule(GeoDataModule):
         if self._class_counts is None:
             self._class_counts = self.inventory().class_counts(self.split.region('train'))
         return self._class_counts
+
+    def cell_counts(self) -> NDArray[np.uint32]:
+        """Pixels of each code in each cell of training ground as large as a patch, shape ``(cells, num_classes)``."""
+        inventory = self.inventory()
+        train = replace(inventory, counts=inventory.counts * self.split.region('train')[..., None])
+        return train.coarsened(self.settings.patch_size // inventory.cell).counts.reshape(-1, LEGEND.num_classes)
 
     def normalisation(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel, in reflectance.
@@ -530,18 +542,25 @@ class CataloniaDataModule(GeoDataModule):
     def _world(self) -> int:
         return self.trainer.world_size if self.trainer is not None else 1
 
+    def _workers(self) -> int:
+        """Processes that read patches: as many as asked for, else what serves the device."""
+        if self.settings.num_workers is not None or self.trainer is None:
+            return self.num_workers
+        return 0 if self.trainer.strategy.root_device.type == 'cpu' else min(processors() // 2, 8)
+
     def _loader(self, dataset: GeoDataset, sampler: Any, *, training: bool) -> DataLoader[Sample]:
         if self._world() > 1 and self.trainer is not None:
             sampler = RankSampler(sampler, rank=self.trainer.global_rank, world=self._world(), even=training)
+        workers = self._workers()
         return DataLoader(
             dataset,
             batch_size=self.settings.batch_size,
             sampler=sampler,
-            num_workers=self.num_workers,
+            num_workers=workers,
             drop_last=training and len(sampler) > self.settings.batch_size,  # one patch cannot be batch-normalised
             collate_fn=pad_and_stack if training else partial(pad_and_stack, size=self.settings.patch_size),
             pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
+            persistent_workers=workers > 0,
             generator=torch.Generator().manual_seed(0),  # worker seeds do not use up the global generator
         )
 
@@ -561,6 +580,7 @@ class CataloniaDataModule(GeoDataModule):
                 strengths = {n: s[n] for n in ('brightness', 'contrast', 'noise', 'band_dropout')}
                 steps['geometry'] = geometry_augmentations(s.crop)
                 steps['light'] = light_augmentations(self.open_images().channels, **strengths)
+                steps['mixing'] = mixing(s.mix, s.mix_p, self.class_counts)
             self._transforms[kind] = BatchTransform(
                 mean, std, scale=s.reflectance_scale, offset=s.reflectance_offset, **steps
             )

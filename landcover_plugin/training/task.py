@@ -20,7 +20,7 @@ from ..legend import LEGEND, NODATA
 from ..models import BUILDERS, ModelName
 from ..models.outputs import class_probabilities, predicted_codes
 from ..sampling.weights import ClassWeighting, class_weights
-from .losses import MaskedCrossEntropy
+from .losses import LandCoverLoss, build_loss
 from .metrics import IntArray, Scores
 from .strata import STRATA, StrataConfusion, strata
 
@@ -40,7 +40,7 @@ class LandCoverSegmentation(SemanticSegmentation):
             :func:`~landcover_plugin.training.strata.strata`; pure and mixed need ``purity`` in the batches.
     """
 
-    criterion: MaskedCrossEntropy
+    criterion: LandCoverLoss
     test_strata: dict[str, IntArray]
 
     def __init__(
@@ -50,8 +50,10 @@ class LandCoverSegmentation(SemanticSegmentation):
         weights: bool | str | None = True,
         in_channels: int = 10,
         num_classes: int = LEGEND.num_classes,
-        loss: Literal['ce'] = 'ce',
+        loss: str | dict[str, float] = 'ce',
+        loss_args: dict[str, float] | None = None,
         class_weights: ClassWeighting | list[float] = 'none',
+        max_class_weight: float | None = None,
         ignore_index: int = NODATA,
         optimizer_name: Literal['adam', 'adamw'] = 'adamw',
         lr: float = 1e-3,
@@ -68,9 +70,13 @@ class LandCoverSegmentation(SemanticSegmentation):
                 the path of a checkpoint of this package whose network is the start.
             in_channels: Channels of the image; the data module sets it on the command line.
             num_classes: Codes of the legend.
-            loss: ce for cross-entropy over the labelled pixels.
-            class_weights: Weights of the classes in the loss: none, inverse, median (frequency) or effective (number
-                of samples), from the training ground, or a list of 12 numbers. No data always has weight 0.
+            loss: ce, focal, dice, jaccard, tversky, lovasz, gce (generalised) or sce (symmetric cross-entropy), or sums
+                of them: ce+dice, ce+0.5*dice, or {ce: 1, dice: 0.5}.
+            loss_args: Their settings: label_smoothing, focal_gamma, tversky_alpha, gce_q, sce_alpha, sce_beta.
+            class_weights: Weights of the classes in the loss: none, inverse_sqrt, effective (number of samples), median
+                (frequency) or inverse (frequency), from the training ground, or a list of 12 numbers. No data always
+                has weight 0.
+            max_class_weight: Largest weight of a class, where the mean is 1 (default: none).
             ignore_index: Code that does not count.
             optimizer_name: adam or adamw; --optimizer on the command line replaces it.
             lr: Learning rate at the start.
@@ -89,7 +95,7 @@ class LandCoverSegmentation(SemanticSegmentation):
                 f'ignore_index (got {num_classes} and {ignore_index})'
             )
         super().__init__(
-            model,
+            model,  # type: ignore[arg-type] # the parent knows fewer names
             backbone,
             weights,
             in_channels,
@@ -145,13 +151,13 @@ class LandCoverSegmentation(SemanticSegmentation):
         return found
 
     def configure_losses(self) -> None:
-        """Cross-entropy; named class weights follow when the data are known."""
+        """The loss by name; named class weights follow when the data are known."""
         given: Any = self.hparams['class_weights']
         weight = torch.ones(LEGEND.num_classes)
         if not isinstance(given, str):
             weight = torch.from_numpy(class_weights(None, given))  # type: ignore[arg-type]
         weight[NODATA] = 0
-        self.criterion = MaskedCrossEntropy(weight)
+        self.criterion = build_loss(self.hparams['loss'], weight, loss_args=self.hparams['loss_args'])
 
     def configure_metrics(self) -> None:
         """One confusion matrix and one mean loss for each split; for the test also one for each kind of pixel."""
@@ -178,13 +184,14 @@ class LandCoverSegmentation(SemanticSegmentation):
         weighting: ClassWeighting | list[float] = self.hparams['class_weights']
         if not isinstance(weighting, str) or weighting == 'none':
             return
-        counts = getattr(getattr(self.trainer, 'datamodule', None), 'class_counts', None)
+        counts = getattr(getattr(self.trainer, 'datamodule', None), 'cell_counts', None)
         if counts is None:
             raise LandcoverError(
                 f'class_weights {weighting!r} needs a data module that counts classes (CataloniaDataModule); '
                 'give a list of weights instead'
             )
-        self.criterion.weight = torch.from_numpy(class_weights(counts(), weighting)).to(self.device)
+        weights = class_weights(counts(), weighting, max_weight=self.hparams['max_class_weight'])
+        self.criterion.weight = torch.from_numpy(weights).to(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network or number of channels, in words.
@@ -277,7 +284,7 @@ class LandCoverSegmentation(SemanticSegmentation):
 
     def provenance(self) -> dict[str, Any]:
         """What the network is, for reports and maps."""
-        return {k: self.hparams[k] for k in ('model', 'backbone', 'in_channels', 'loss', 'class_weights')}
+        return {k: self.hparams[k] for k in ('model', 'backbone', 'in_channels', 'loss', 'loss_args', 'class_weights')}
 
 
 def _codes(batch: Sample) -> Tensor:
