@@ -1,4 +1,4 @@
-"""One suite for all networks."""
+"""U-Nets on many encoders, weights from the hub, and what logits become; test_networks.py tries all networks."""
 
 import contextlib
 import socket
@@ -16,9 +16,11 @@ from torch import nn
 
 from landcover_plugin.errors import LandcoverError
 from landcover_plugin.legend import LEGEND
-from landcover_plugin.models import BUILDERS, unet
+from landcover_plugin.models import BUILDERS, hub, smp_networks
 from landcover_plugin.models.outputs import class_probabilities, predicted_codes
-from landcover_plugin.models.unet import AnySize, build_unet
+from landcover_plugin.models.parts import AnySize
+
+build_unet = BUILDERS['unet']
 
 BACKBONES = ['resnet18', 'mobilenet_v2', 'timm-tf_efficientnet_lite0', 'efficientnet-b0', 'tu-resnet10t']
 
@@ -151,7 +153,7 @@ def test_without_network_the_hub_does_not_try_for_half_a_minute(backbone: str, m
     monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', False)
     for name in ('HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy'):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(unet.socket, 'create_connection', refuse)
+    monkeypatch.setattr(hub.socket, 'create_connection', refuse)
     start = time.perf_counter()
     assert '--model.weights false' in fetch(backbone)
     assert time.perf_counter() - start < 8
@@ -159,14 +161,14 @@ def test_without_network_the_hub_does_not_try_for_half_a_minute(backbone: str, m
 
 
 def test_random_weights_touch_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unet.socket, 'create_connection', lambda *a, **k: pytest.fail('a connection was opened'))
+    monkeypatch.setattr(hub.socket, 'create_connection', lambda *a, **k: pytest.fail('a connection was opened'))
     build()
 
 
 def test_behind_a_proxy_the_hub_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unet.socket, 'create_connection', lambda *a, **k: pytest.fail('a connection was opened'))
+    monkeypatch.setattr(hub.socket, 'create_connection', lambda *a, **k: pytest.fail('a connection was opened'))
     monkeypatch.setenv('HTTPS_PROXY', 'http://proxy:3128')
-    assert unet._hub_answers()
+    assert hub.hub_answers()
 
 
 def test_a_hub_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,13 +176,22 @@ def test_a_hub_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     with contextlib.closing(socket.create_server(('127.0.0.1', 0))) as server:
         monkeypatch.setattr(huggingface_hub.constants, 'ENDPOINT', f'http://127.0.0.1:{server.getsockname()[1]}')
-        assert unet._hub_answers()
+        assert hub.hub_answers()
 
 
 @pytest.mark.parametrize('pretrained', [False, True])
-@pytest.mark.parametrize('backbone', ['resnet19', 'tu-nonsense', 'tu-', ''])
-def test_an_unknown_encoder_is_told(backbone: str, pretrained: bool) -> None:
-    with pytest.raises(LandcoverError, match=f"^'{backbone}' is not an encoder .*; try resnet50, resnet18"):
+@pytest.mark.parametrize(
+    ('backbone', 'near'),
+    [
+        ('resnet19', 'resnet1'),
+        ('tu-swinv2_tiny', 'tu-swinv2_'),
+        ('nonsense', 'resnet50 or '),
+        ('tu-', 'resnet50'),
+        ('', ''),
+    ],
+)
+def test_an_unknown_encoder_is_told(backbone: str, near: str, pretrained: bool) -> None:
+    with pytest.raises(LandcoverError, match=f"^'{backbone}' is not an encoder .*; try {near}"):
         build_unet(backbone, in_channels=10, num_classes=13, pretrained=pretrained)
 
 
@@ -194,7 +205,7 @@ def test_an_encoder_without_imagenet_weights_is_told(monkeypatch: pytest.MonkeyP
         raise KeyError("Wrong pretrained weights `imagenet` for encoder. Available options are: ['instagram']")
 
     monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', True)
-    monkeypatch.setattr(unet.smp, 'Unet', no_settings)  # the real one, resnext101_32x32d, takes 4 s and 2 GB
+    monkeypatch.setattr(smp_networks.smp, 'Unet', no_settings)  # the real one, resnext101_32x32d, takes 4 s and 2 GB
     assert 'weights of resnext101_32x32d do not exist' in fetch('resnext101_32x32d')
 
 
@@ -206,7 +217,7 @@ def check_adaptation(backbone: str, weights: dict[str, torch.Tensor], folder: Pa
     """Build from these weights of three channels as if the hub had served them."""
     save_file({k: v.contiguous() for k, v in weights.items()}, folder / 'model.safetensors')
     patch.setattr(smp.encoders, 'hf_hub_download', lambda repo, filename, revision: str(folder / filename))
-    patch.setattr(unet, '_hub_answers', lambda: True)
+    patch.setattr(hub, 'hub_answers', lambda: True)
     networks = {
         n: build_unet(backbone, in_channels=n, num_classes=13, pretrained=True).eval() for n in (1, 2, 3, 10, 20)
     }

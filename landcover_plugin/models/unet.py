@@ -1,123 +1,66 @@
-"""U-Net with any encoder of segmentation_models_pytorch."""
+"""The plain U-Net, with an encoder of its own that knows nothing beforehand."""
 
-import os
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-from urllib.parse import urlsplit
+from collections.abc import Sequence
 
-import huggingface_hub.constants
 import segmentation_models_pytorch as smp
-import timm
+from segmentation_models_pytorch.base.modules import Conv2dReLU
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..errors import LandcoverError
+from .parts import AnySize, Segmenter, SkipDecoder
 
-#: Last layers of EfficientNets, which a U-Net does not use; a parameter that never gets a gradient stops DDP.
-_UNUSED = ('conv_head', 'bn2', '_conv_head', '_bn1')
+#: Channels at full resolution, by the name of the encoder; each level below has twice as many.
+WIDTHS = {'plain16': 16, 'plain32': 32, 'plain64': 64}
 
-#: Seconds to wait for a connection to the hub.
-CONNECT_TIMEOUT = 5
+#: Levels: full resolution and four halvings.
+_DEPTH = 5
 
 
-class AnySize(nn.Module):
-    """A network that takes images of any height and width.
-
-    Pads to the next multiple of the encoder's stride by repeating the border and cuts the logits back.
+class PlainEncoder(nn.Module):
+    """Two convolutions at each level, the largest of each 2 x 2 px taken down to the next.
 
     Args:
-        network: From ``(B, C, H, W)`` to logits ``(B, num_classes, H, W)``, for H and W multiples of the stride.
-        stride: Reduction of the deepest features.
+        in_channels: Channels of the image.
+        channels: Channels of each level, finest first.
     """
 
-    def __init__(self, network: nn.Module, stride: int = 32) -> None:
+    def __init__(self, in_channels: int, channels: Sequence[int]) -> None:
         super().__init__()
-        self.network = network
-        self.stride = stride
+        self.out_channels = tuple(channels)
+        self.levels = nn.ModuleList(
+            nn.Sequential(Conv2dReLU(before, width, 3, padding=1), Conv2dReLU(width, width, 3, padding=1))
+            for before, width in zip((in_channels, *channels[:-1]), channels, strict=True)
+        )
+        self.halve = nn.MaxPool2d(2)
+        smp.base.initialization.initialize_decoder(self)
 
-    @property
-    def encoder(self) -> nn.Module:
-        """The encoder, where TorchGeo expects it."""
-        return self.network.encoder  # type: ignore[return-value]
-
-    @property
-    def decoder(self) -> nn.Module:
-        """The decoder, where TorchGeo expects it."""
-        return self.network.decoder  # type: ignore[return-value]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits of shape ``(B, num_classes, H, W)`` for an image ``(B, C, H, W)``."""
-        height, width = x.shape[-2:]
-        below, right = -height % self.stride, -width % self.stride
-        if below or right:
-            x = F.pad(x, (0, right, 0, below), mode='replicate')
-        return self.network(x)[..., :height, :width]
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Features of each level, finest first."""
+        features: list[Tensor] = []
+        for level in self.levels:
+            features.append(level(self.halve(features[-1]) if features else x))
+        return features
 
 
-def build_unet(backbone: str, *, in_channels: int, num_classes: int, pretrained: bool) -> nn.Module:
-    """U-Net (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597) on an encoder by name.
+def build_unet_scratch(backbone: str, *, in_channels: int, num_classes: int, pretrained: bool) -> nn.Module:
+    """U-Net as published (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597), with padding and batch norm.
 
     Args:
-        backbone: Any encoder of segmentation_models_pytorch, such as ``resnet50`` or ``timm-tf_efficientnet_lite0``.
+        backbone: ``plain64`` (64 to 1,024 channels, as published), ``plain32`` or ``plain16``.
         in_channels: Channels of the image.
         num_classes: Channels of the logits.
-        pretrained: Load ImageNet weights; the first convolution is adapted to ``in_channels`` by repeating its
-            three filters and scaling them so that the sum over the inputs keeps its size.
+        pretrained: Must be false: nothing pretrained exists.
 
     Raises:
-        LandcoverError: If the encoder is unknown, does not suit, or its weights cannot be fetched.
+        LandcoverError: If the encoder is unknown, or pretrained weights are asked for.
     """
-    universal = backbone.startswith('tu-')
-    known = timm.is_model(backbone.removeprefix('tu-')) if universal else backbone in smp.encoders.get_encoder_names()
-    if not known:
+    if backbone not in WIDTHS:
+        raise LandcoverError(f'{backbone!r} is not an encoder of unet_scratch; choose {", ".join(WIDTHS)}, or unet')
+    if pretrained:
         raise LandcoverError(
-            f'{backbone!r} is not an encoder of segmentation_models_pytorch; try resnet50, resnet18 or efficientnet-b0'
+            'unet_scratch has no pretrained weights; add --model.weights false, or choose --model.model unet'
         )
-    weights = (True if universal else 'imagenet') if pretrained else None
-    try:
-        with _offline_without_network(wanted=pretrained):
-            network = smp.Unet(backbone, encoder_weights=weights, in_channels=in_channels, classes=num_classes)
-    except (OSError, KeyError) as e:
-        told = 'do not exist' if isinstance(e, KeyError) else f'could not be fetched ({type(e).__name__})'
-        raise LandcoverError(
-            f'the ImageNet weights of {backbone} {told}; connect to the network once, choose another backbone, or '
-            'start from random weights with --model.weights false'
-        ) from e
-    except Exception as e:
-        raise LandcoverError(
-            f'{backbone} with {in_channels} channels cannot be the encoder of a U-Net ({" ".join(str(e).split())}); '
-            'try resnet50, or --model.weights false if only its weights are missing'
-        ) from e
-    for name, layer in network.encoder.named_children():
-        if name in _UNUSED:
-            layer.requires_grad_(False)
-    return AnySize(network)
-
-
-@contextmanager
-def _offline_without_network(*, wanted: bool) -> Iterator[None]:
-    """Keep the hub from trying for 23 seconds (huggingface_hub 1.x: six times) where it cannot be reached.
-
-    Weights that were fetched earlier are still found.
-    """
-    constants = huggingface_hub.constants
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or (wanted and not _hub_answers())
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
-def _hub_answers() -> bool:
-    """Whether a connection to the hub opens; behind a proxy only the hub's own attempt can tell."""
-    if any(os.environ.get(name) for name in ('HTTPS_PROXY', 'https_proxy', 'ALL_PROXY', 'all_proxy')):
-        return True
-    hub = urlsplit(huggingface_hub.constants.ENDPOINT)
-    port = hub.port or (80 if hub.scheme == 'http' else 443)
-    try:
-        socket.create_connection((hub.hostname, port), timeout=CONNECT_TIMEOUT).close()
-    except OSError:
-        return False
-    return True
+    channels = [WIDTHS[backbone] * 2**level for level in range(_DEPTH)]
+    encoder, decoder = PlainEncoder(in_channels, channels), SkipDecoder(channels, channels[-2::-1])
+    head = smp.base.SegmentationHead(channels[0], num_classes, kernel_size=1)
+    return AnySize(Segmenter(encoder, decoder, head), stride=2 ** (_DEPTH - 1))
