@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -20,7 +21,7 @@ from landcover_plugin import CataloniaDataModule, LandCoverSegmentation
 from landcover_plugin.datasets.simulated import Scene
 from landcover_plugin.errors import LandcoverError
 from landcover_plugin.legend import LEGEND
-from landcover_plugin.models import unet
+from landcover_plugin.models import hub
 from landcover_plugin.models.outputs import predicted_codes
 from landcover_plugin.sampling.weights import class_weights
 from landcover_plugin.training.task import read_checkpoint
@@ -108,8 +109,8 @@ def test_weights_that_cannot_be_fetched_name_the_flag(monkeypatch: pytest.Monkey
         assert kwargs['encoder_weights'] == 'imagenet'
         raise OSError('no network')
 
-    monkeypatch.setattr(unet.smp, 'Unet', fetch)
-    monkeypatch.setattr(unet, '_hub_answers', lambda: False)
+    monkeypatch.setattr(smp, 'Unet', fetch)
+    monkeypatch.setattr(hub, 'hub_answers', lambda: False)
     with pytest.raises(LandcoverError, match=r'--model\.weights false'):
         task(weights=True)
 
@@ -391,7 +392,7 @@ def test_class_weights_by_name_need_data_that_count(tmp_path: Path) -> None:
 
 def test_settings_and_weights_come_back(fitted: tuple[Path, CataloniaDataModule], monkeypatch: Any) -> None:
     path, _ = fitted
-    monkeypatch.setattr(unet, '_hub_answers', lambda: pytest.fail('weights were fetched'))
+    monkeypatch.setattr(hub, 'hub_answers', lambda: pytest.fail('weights were fetched'))
     made = LandCoverSegmentation.load_from_checkpoint(path)
     saved = read_checkpoint(path)
     assert made.hparams['backbone'] == 'resnet18' and made.hparams['class_weights'] == 'none'
@@ -403,14 +404,14 @@ def test_settings_and_weights_come_back(fitted: tuple[Path, CataloniaDataModule]
 def test_a_task_that_began_from_imagenet_is_loaded_without_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = unet.smp.Unet
-    monkeypatch.setattr(unet.smp, 'Unet', lambda *a, encoder_weights, **k: real(*a, encoder_weights=None, **k))
-    monkeypatch.setattr(unet, '_hub_answers', lambda: True)
+    real = smp.Unet
+    monkeypatch.setattr(smp, 'Unet', lambda *a, encoder_weights, **k: real(*a, encoder_weights=None, **k))
+    monkeypatch.setattr(hub, 'hub_answers', lambda: True)
     run, loader = trainer(tmp_path), DataLoader(Patches(2, range(0)), batch_size=2)
     run.fit(task(weights=True), loader, loader)
     run.save_checkpoint(tmp_path / 'a.ckpt')
-    monkeypatch.setattr(unet.smp, 'Unet', real)
-    monkeypatch.setattr(unet, '_hub_answers', lambda: pytest.fail('weights were fetched'))
+    monkeypatch.setattr(smp, 'Unet', real)
+    monkeypatch.setattr(hub, 'hub_answers', lambda: pytest.fail('weights were fetched'))
     LandCoverSegmentation.load_from_checkpoint(tmp_path / 'a.ckpt')
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.tuner import Tuner
 
 from ..errors import LandcoverError
 from ..evaluation.callbacks import ReportWriter, TensorBoardPictures
@@ -118,6 +119,10 @@ class LandcoverCLI(LightningCLI):
         """The outputs of the command, and what the data tell the task."""
         parser.link_arguments('data', 'model.in_channels', compute_fn=_channels_of, apply_on='instantiate')
         if self.command == 'fit':
+            parser.add_argument('--find.lr', type=bool, default=False, help='Look for a learning rate before training.')
+            parser.add_argument(
+                '--find.batch_size', type=bool, default=False, help='Look for the largest batch that fits in memory.'
+            )
             parser.add_lightning_class_args(ModelCheckpoint, 'checkpoint')
             parser.add_lightning_class_args(EarlyStopping, 'early_stopping')
             parser.set_defaults(
@@ -152,9 +157,13 @@ class LandcoverCLI(LightningCLI):
         """Nothing: :meth:`parse_arguments` took the checkpoint's settings, below those of YAML and command line."""
 
     def before_fit(self) -> None:
-        """Say what is trained."""
-        h, count = self.model.hparams, sum(p.numel() for p in self.model.parameters())
-        log.info('%s with %s: %.1f million weights, %d channels', h.model, h.backbone, count / 1e6, h.in_channels)
+        """Find what was asked to be found, and say what is trained."""
+        find, tuner = self.config.fit.find, Tuner(self.trainer)
+        if find.batch_size:
+            tuner.scale_batch_size(self.model, datamodule=self.datamodule, mode='power', max_trials=8)
+        if find.lr:
+            tuner.lr_find(self.model, datamodule=self.datamodule)
+        log.info(describe_fit(self.model, self.datamodule, self.trainer))
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run the command; Ctrl-C, which Lightning turns into an exit, stays what it is."""
@@ -174,6 +183,28 @@ class LandcoverCLI(LightningCLI):
         if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
             score = callback.best_model_score
             log.info('best checkpoint (%s %.3f): %s', callback.monitor, score, callback.best_model_path)
+
+
+def describe_fit(model: LightningModule, data: LightningDataModule, trainer: Trainer) -> str:
+    """What a training is, in a few lines: network, loss, schedule, data, and how the device computes."""
+    h, s = model.hparams, data.hparams
+    weights = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    batch = s['batch_size'] * trainer.accumulate_grad_batches * trainer.world_size
+    weighting = h['class_weights'] if isinstance(h['class_weights'], str) else 'given'
+    pretrained = {True: 'ImageNet', False: 'random', None: 'random'}.get(h.get('weights'), h.get('weights'))
+    lines = [
+        f'network   {h["model"]} with {h["backbone"]}, {weights / 1e6:.1f} million weights'
+        f'{"" if trained == weights else f", {trained / 1e6:.1f} million of them trained"}, from {pretrained}, '
+        f'{h["in_channels"]} channels',
+        f'loss      {h["loss"]}; class weights: {weighting}; purity: {s["purity"]}',
+        f'steps     {h["optimizer_name"]}, lr {h["lr"]:g}, {h["lr_schedule"]}; {batch} patches of '
+        f'{s["patch_sizes"] or s["patch_size"]} px a step; at most {trainer.max_epochs} epochs',
+        f'patches   balance {s["balance"]:g}, mixing: {s["mix"]}, augmented: {"yes" if s["augment"] else "no"}',
+        f'device    {trainer.strategy.root_device}, {trainer.precision}'
+        f'{", channels last" if h["channels_last"] else ""}{", compiled" if h["compile"] else ""}',
+    ]
+    return 'training\n  ' + '\n  '.join(lines)
 
 
 def _channels_of(data: CataloniaDataModule) -> int:

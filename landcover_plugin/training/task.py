@@ -1,15 +1,14 @@
 """The task: a network, its loss and its scores, as a subclass of TorchGeo's semantic segmentation."""
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim import Adam, AdamW
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchgeo.datasets.utils import Sample
 from torchgeo.tasks import SemanticSegmentation
 from torchmetrics import MeanMetric
@@ -17,14 +16,15 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from ..errors import LandcoverError
 from ..legend import LEGEND, NODATA
-from ..models import BUILDERS, ModelName
+from ..models import BUILDERS, DEFAULT_BACKBONE, ModelName
 from ..models.outputs import class_probabilities, predicted_codes
 from ..sampling.weights import ClassWeighting, class_weights
 from .losses import LandCoverLoss, build_loss
 from .metrics import IntArray, Scores
+from .optimization import OptimizerName, Schedule, make_optimizer, make_schedule
 from .strata import STRATA, StrataConfusion, strata
 
-_OPTIMIZERS = {'adam': Adam, 'adamw': AdamW}
+log = logging.getLogger(__name__)
 
 
 class LandCoverSegmentation(SemanticSegmentation):
@@ -46,7 +46,7 @@ class LandCoverSegmentation(SemanticSegmentation):
     def __init__(
         self,
         model: ModelName = 'unet',
-        backbone: str = 'resnet50',
+        backbone: str | None = None,
         weights: bool | str | None = True,
         in_channels: int = 10,
         num_classes: int = LEGEND.num_classes,
@@ -55,9 +55,14 @@ class LandCoverSegmentation(SemanticSegmentation):
         class_weights: ClassWeighting | list[float] = 'none',
         max_class_weight: float | None = None,
         ignore_index: int = NODATA,
-        optimizer_name: Literal['adam', 'adamw'] = 'adamw',
+        optimizer_name: OptimizerName = 'adamw',
         lr: float = 1e-3,
+        weight_decay: float = 0.01,
+        lr_schedule: Schedule = 'plateau',
+        warmup: float = 0.05,
         patience: int = 3,
+        channels_last: bool = False,
+        compile: bool = False,
         *args: Any,
         **kwargs: Any,
     ) -> None:
@@ -65,7 +70,7 @@ class LandCoverSegmentation(SemanticSegmentation):
 
         Args:
             model: Network by name.
-            backbone: Encoder of segmentation_models_pytorch by name.
+            backbone: Encoder by name (default: the network's own, such as resnet50 for unet, mit_b2 for segformer).
             weights: true for ImageNet weights of the encoder (fetched once from the hub), false for random ones, or
                 the path of a checkpoint of this package whose network is the start.
             in_channels: Channels of the image; the data module sets it on the command line.
@@ -78,9 +83,15 @@ class LandCoverSegmentation(SemanticSegmentation):
                 has weight 0.
             max_class_weight: Largest weight of a class, where the mean is 1 (default: none).
             ignore_index: Code that does not count.
-            optimizer_name: adam or adamw; --optimizer on the command line replaces it.
-            lr: Learning rate at the start.
-            patience: Epochs without a better validation loss before the learning rate is halved.
+            optimizer_name: adam, adamw or sgd (with momentum); --optimizer on the command line replaces it.
+            lr: Learning rate: at the start, or where the warm-up leads to.
+            weight_decay: Of adamw and sgd.
+            lr_schedule: plateau (halved when the validation loss stalls), cosine (warm-up, then down to 0), onecycle
+                or constant.
+            warmup: Share of the training over which cosine and onecycle raise the learning rate.
+            patience: Epochs without a better validation loss before plateau halves the learning rate.
+            channels_last: Keep images and filters pixel by pixel in memory, which convolutions like on many devices.
+            compile: Compile the network with torch.compile; where that fails, go on without, and say so.
             *args: As in torchgeo.tasks.SemanticSegmentation.
             **kwargs: As in torchgeo.tasks.SemanticSegmentation.
 
@@ -94,6 +105,7 @@ class LandCoverSegmentation(SemanticSegmentation):
                 f'the legend has {LEGEND.num_classes} codes of which {NODATA} is ignored; drop num_classes and '
                 f'ignore_index (got {num_classes} and {ignore_index})'
             )
+        backbone = backbone or DEFAULT_BACKBONE[model]
         super().__init__(
             model,  # type: ignore[arg-type] # the parent knows fewer names
             backbone,
@@ -170,10 +182,45 @@ class LandCoverSegmentation(SemanticSegmentation):
         self.strata_matrices = StrataConfusion()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer by name, and the learning rate halved when the validation loss stalls."""
-        optimizer = _OPTIMIZERS[self.hparams['optimizer_name']](self.parameters(), lr=self.hparams['lr'])
-        scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=self.hparams['patience'])
-        return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': scheduler, 'monitor': self.monitor}}
+        """The optimiser and the schedule of its learning rate, by name."""
+        h = self.hparams
+        trained = [p for p in self.parameters() if p.requires_grad]
+        optimizer = make_optimizer(h['optimizer_name'], trained, lr=h['lr'], weight_decay=h['weight_decay'])
+        ends = h['lr_schedule'] in ('cosine', 'onecycle')  # asking for the number of steps opens the loaders
+        schedule = make_schedule(
+            h['lr_schedule'],
+            optimizer,
+            steps=self.trainer.estimated_stepping_batches if ends else float('inf'),
+            warmup=h['warmup'],
+            patience=h['patience'],
+            monitor=self.monitor,
+        )
+        return {'optimizer': optimizer} if schedule is None else {'optimizer': optimizer, 'lr_scheduler': schedule}
+
+    def setup(self, stage: str) -> None:
+        """Lay the network out in memory, and compile it, as asked."""
+        if self.hparams['channels_last']:
+            self.model.to(memory_format=torch.channels_last)
+        if self.hparams['compile']:
+            self._compile()
+
+    def _compile(self) -> None:
+        """Compile the network, unless a trial shows that this machine cannot."""
+        image = torch.zeros(2, self.hparams['in_channels'], 64, 64)
+        try:
+            self.model.compile()
+            with torch.no_grad():
+                self.model(image)
+        except Exception as e:  # the compiler raises whatever its back ends do
+            self.model._compiled_call_impl = None
+            log.warning('torch.compile does not work here (%s); going on without it', str(e).split('\n')[0] or type(e))
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Logits ``(B, num_classes, H, W)`` of images ``(B, C, H, W)``."""
+        images, *others = args
+        if self.hparams['channels_last']:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return self.model(images, *others, **kwargs)
 
     def on_fit_start(self) -> None:
         """Weigh the classes by the training ground.
