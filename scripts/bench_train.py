@@ -1,8 +1,8 @@
 """What a training step costs: ours against the stock TorchGeo task, and what augmentation and scores add.
 
 Arms take turns, round by round, on the same batches; a ratio is the median over rounds of ratios within a round. The
-stock arm is TorchGeo's task in float32 with its own training metrics, as it runs out of the box; ours computes no scores
-in training, and one confusion matrix in validation.
+stock arm is TorchGeo's task in float32 with its own training metrics, as it runs out of the box; ours computes no
+scores in training, and one confusion matrix in validation.
 
     python scripts/bench_train.py                                    U-Net on a ResNet-50, 12 patches of 256 px
     python scripts/bench_train.py --backbone resnet18 --patch-size 128 --batch-size 4     a first look
