@@ -118,6 +118,7 @@ class LandcoverCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The outputs of the command, and what the data tell the task."""
         parser.link_arguments('data', 'model.in_channels', compute_fn=_channels_of, apply_on='instantiate')
+        parser.link_arguments('data', 'model.channels', compute_fn=_names_of, apply_on='instantiate')
         if self.command == 'fit':
             parser.add_argument('--find.lr', type=bool, default=False, help='Look for a learning rate before training.')
             parser.add_argument(
@@ -211,6 +212,10 @@ def _channels_of(data: CataloniaDataModule) -> int:
     return data.in_channels
 
 
+def _names_of(data: CataloniaDataModule) -> list[str]:
+    return data.open_images().channels
+
+
 def _checkpoint_path(args: list[str]) -> str | None:
     """The checkpoint that the arguments or the YAML files among them name."""
     found = None
@@ -241,7 +246,8 @@ def _settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         if (found := part.get('_class_path', ours.__name__).rsplit('.')[-1]) != ours.__name__:
             raise LandcoverError(f'the checkpoint is one of {found}, not of {ours.__name__}: map it with its own tool')
     names = {f'data.{k}': v for k, v in data.items() if k not in _NOT_FROM_CHECKPOINT and not k.startswith('_')}
-    return names | {f'model.{k}': v for k, v in model.items() if k != 'in_channels' and not k.startswith('_')}
+    told = ('in_channels', 'channels')  # by the data
+    return names | {f'model.{k}': v for k, v in model.items() if k not in told and not k.startswith('_')}
 
 
 def _quieten() -> None:

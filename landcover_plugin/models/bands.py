@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..errors import LandcoverError
 
-#: Centre wavelengths in nm of the bands of Sentinel-2A, from ESA's spectral response functions (S2-SRF, COPE-GSEG-EOPG-TN-15-0007).
+#: Centre wavelengths in nm of the bands of Sentinel-2A, from ESA's Sentinel-2 Spectral Response Functions (S2-SRF,
+#: COPE-GSEG-EOPG-TN-15-0007).
 WAVELENGTHS = {
     'B01': 442.7,
     'B02': 492.4,
@@ -73,8 +74,8 @@ def band_name(channel: str) -> str:
 def match_bands(source: Sequence[str], wanted: Sequence[str]) -> list[BandMatch]:
     """Which pretrained bands each channel starts from, by name and else by centre wavelength.
 
-    The same band if there is one (where both name it equally often, in that order: seasons stay apart); else the mean of
-    the nearest shorter and the nearest longer band within :data:`REACH`; else the mean of all.
+    The same band if there is one (where both name it equally often, in that order: seasons stay apart); else the mean
+    of the nearest shorter and the nearest longer band within :data:`REACH`; else the mean of all.
 
     Args:
         source: Bands of the pretrained layer, in its order.

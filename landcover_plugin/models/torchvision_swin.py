@@ -22,13 +22,13 @@ def is_torchvision_swin(state: Mapping[str, Tensor]) -> bool:
 def timm_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of the features by the names that timm gives them, without norm and head of the classifier.
 
-    torchvision keeps the bias of queries, keys and values in one and sets that of the keys to 0 when it computes (Liu et
-    al. 2022, https://arxiv.org/abs/2111.09883, leave it out); timm has two.
+    torchvision keeps the bias of queries, keys and values in one and sets that of the keys to 0 when it computes (Liu
+    et al. 2022, https://arxiv.org/abs/2111.09883, leave it out); timm has two.
 
     Args:
         state: As in ``torchvision.models.swin_v2_b().state_dict()``.
     """
-    renamed = {}
+    renamed: dict[str, Tensor] = {}
     for name, value in state.items():
         if not name.startswith('features.') or 'relative_' in name:  # tables that follow from the sizes
             continue

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import Callback
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torchgeo.datasets.utils import Sample
@@ -17,12 +18,15 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from ..errors import LandcoverError
 from ..legend import LEGEND, NODATA
 from ..models import BUILDERS, DEFAULT_BACKBONE, ModelName
+from ..models.lora import add_lora, load_lora_state, lora_state
 from ..models.outputs import class_probabilities, predicted_codes
+from ..models.pretrained import build_network
 from ..sampling.weights import ClassWeighting, class_weights
 from .losses import LandCoverLoss, build_loss
 from .metrics import IntArray, Scores
 from .optimization import OptimizerName, Schedule, make_optimizer, make_schedule
 from .strata import STRATA, StrataConfusion, strata
+from .tuning import FreezeEncoder, parameter_groups
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +67,11 @@ class LandCoverSegmentation(SemanticSegmentation):
         patience: int = 3,
         channels_last: bool = False,
         compile: bool = False,
+        channels: list[str] | None = None,
+        encoder_lr_factor: float = 1.0,
+        freeze_encoder_epochs: int = 0,
+        unfreeze_every: int = 0,
+        lora_rank: int = 0,
         *args: Any,
         **kwargs: Any,
     ) -> None:
@@ -71,8 +80,10 @@ class LandCoverSegmentation(SemanticSegmentation):
         Args:
             model: Network by name.
             backbone: Encoder by name (default: the network's own, such as resnet50 for unet, mit_b2 for segformer).
-            weights: true for ImageNet weights of the encoder (fetched once from the hub), false for random ones, or
-                the path of a checkpoint of this package whose network is the start.
+            weights: true for ImageNet weights of the encoder (fetched once from the hub), false for random ones, the
+                path of a checkpoint of this package whose network is the start, that of a state dict of a network or
+                encoder (.pth, .pt, .safetensors), or Sentinel-2 weights by the name of TorchGeo, such as
+                ResNet50_Weights.SENTINEL2_ALL_MOCO.
             in_channels: Channels of the image; the data module sets it on the command line.
             num_classes: Codes of the legend.
             loss: ce, focal, dice, jaccard, tversky, lovasz, gce (generalised) or sce (symmetric cross-entropy), or sums
@@ -92,6 +103,12 @@ class LandCoverSegmentation(SemanticSegmentation):
             patience: Epochs without a better validation loss before plateau halves the learning rate.
             channels_last: Keep images and filters pixel by pixel in memory, which convolutions like on many devices.
             compile: Compile the network with torch.compile; where that fails, go on without, and say so.
+            channels: Names of the channels, which pretrained filters are matched to; the data module sets them on the
+                command line. Without, filters for colours are spread by position.
+            encoder_lr_factor: Learning rate of the encoder, as a share of lr.
+            freeze_encoder_epochs: Epochs at the start in which the encoder stays as it is, with its batch norms.
+            unfreeze_every: Epochs from one stage of the encoder to the next, the last first; 0 sets all free at once.
+            lora_rank: Above 0, a transformer stays as it is and matrices of this rank beside its attention learn.
             *args: As in torchgeo.tasks.SemanticSegmentation.
             **kwargs: As in torchgeo.tasks.SemanticSegmentation.
 
@@ -128,19 +145,26 @@ class LandCoverSegmentation(SemanticSegmentation):
     @classmethod
     def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> 'LandCoverSegmentation':
         """As in Lightning, without fetching the weights that training started from or executing what a file brings."""
-        return super().load_from_checkpoint(*args, **{'weights': False, 'weights_only': True, **kwargs})
+        return super().load_from_checkpoint(*args, **{'weights': False, 'lora_rank': 0, 'weights_only': True, **kwargs})
 
     def configure_models(self) -> None:
         """Build the network by name."""
         h = self.hparams
-        self.model = BUILDERS[h['model']](
+        own = isinstance(self.weights, str | os.PathLike) and Path(self.weights).suffix == '.ckpt'
+        self.model, account = build_network(
+            h['model'],
             h['backbone'],
+            weights=False if own else self.weights,
             in_channels=h['in_channels'],
             num_classes=h['num_classes'],
-            pretrained=self.weights is True,
+            channels=h['channels'],
         )
-        if isinstance(self.weights, str | os.PathLike):
-            self._start_from(self.weights)
+        if own:
+            self._start_from(self.weights)  # type: ignore[arg-type]
+        elif self.weights:
+            log.info('%s', account)
+        if h['lora_rank']:
+            log.info('%s', add_lora(self.model, h['lora_rank']))
         for part in ('backbone', 'decoder'):
             if h.get(f'freeze_{part}'):
                 module = self.model.encoder if part == 'backbone' else self.model.decoder
@@ -184,8 +208,9 @@ class LandCoverSegmentation(SemanticSegmentation):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser and the schedule of its learning rate, by name."""
         h = self.hparams
-        trained = [p for p in self.parameters() if p.requires_grad]
-        optimizer = make_optimizer(h['optimizer_name'], trained, lr=h['lr'], weight_decay=h['weight_decay'])
+        decay = 0 if h['optimizer_name'] == 'adam' else h['weight_decay']
+        groups = parameter_groups(self.model, h['lr'], h['encoder_lr_factor'], decay)
+        optimizer = make_optimizer(h['optimizer_name'], groups, lr=h['lr'], weight_decay=h['weight_decay'])
         ends = h['lr_schedule'] in ('cosine', 'onecycle')  # asking for the number of steps opens the loaders
         schedule = make_schedule(
             h['lr_schedule'],
@@ -196,6 +221,18 @@ class LandCoverSegmentation(SemanticSegmentation):
             monitor=self.monitor,
         )
         return {'optimizer': optimizer} if schedule is None else {'optimizer': optimizer, 'lr_scheduler': schedule}
+
+    def configure_callbacks(self) -> list[Callback]:
+        """What freezes the encoder for a while, as asked."""
+        h = self.hparams
+        if not (h['freeze_encoder_epochs'] or h['unfreeze_every']):
+            return []
+        return [FreezeEncoder(h['freeze_encoder_epochs'], h['unfreeze_every'])]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the matrices of low-rank adaptation, whose sums the weights hold, so that training can resume."""
+        if matrices := lora_state(self.model):
+            checkpoint['lora'] = matrices
 
     def setup(self, stage: str) -> None:
         """Lay the network out in memory, and compile it, as asked."""
@@ -255,6 +292,7 @@ class LandCoverSegmentation(SemanticSegmentation):
                 f'{self.hparams["in_channels"]}: choose the same bands and seasons'
             )
         self._network_of(checkpoint, name='the checkpoint')
+        load_lora_state(self.model, checkpoint.get('lora', {}))
 
     def on_train_epoch_start(self) -> None:
         """Note the learning rate."""
