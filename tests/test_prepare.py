@@ -495,7 +495,7 @@ def test_gdal_opens_each_file_as_what_it_is(root: Path) -> None:
         assert src.tags()['SOURCES'] == LABEL_NAME
     for name, text in ((PURITY, 'purity in percent'), (LABELLED, 'labelled share in percent')):
         with rasterio.open(prepared.store.folder / name) as src:
-            assert src.descriptions == (text,) and src.nodata is None and src.dtypes == ('uint8',)
+            assert src.descriptions == (text,) and src.nodata == (0 if 'purity in' in text else None) and src.dtypes == ('uint8',)
     assert set(json.loads((prepared.store.folder / 'store.json').read_text())['files']) == {
         p.name for p in prepared.store.folder.iterdir()
     } - {'store.json'}
@@ -843,7 +843,8 @@ def test_the_command_reports(root: Path, capsys: pytest.CaptureFixture[str]) -> 
     out, err = capsys.readouterr()
     assert 'areas 2018 in ha, and how each method of aggregation changes them:' in out
     assert out.splitlines()[-1].startswith(f'compact store: {root / STORE_FOLDER} (') and err == ''
-    widths = {len(line) for line in out.splitlines()[1:-1]}
+    assert out.splitlines()[-2] == 'train on these labels with --data.aggregation weighted'
+    widths = {len(line) for line in out.splitlines()[1:-2]}
     assert len(widths) == 1
     assert cli.main(['prepare', str(root)]) == 1
     assert 'exists already' in capsys.readouterr().err

@@ -103,6 +103,9 @@ def _report(prepared: 'Prepared', unknown: str | None, seconds: float) -> str:
             lines.append(f'  {c.code:>2} {c.name:<41}{own:>14,.1f}{changes}')
     if unknown:
         lines.append(f'warning: {unknown}')
+    settings = prepared.store.manifest['label_settings']
+    if settings['aggregation'] != 'mode':
+        lines.append(f'train on these labels with --data.aggregation {settings["aggregation"]}')
     size = sum(prepared.store.manifest['files'].values())
     lines.append(f'{prepared.store.layout} store: {prepared.store.folder} ({size / 1e6:,.0f} MB, {seconds:,.0f} s)')
     return '\n'.join(lines) + '\n'
@@ -111,6 +114,7 @@ def _report(prepared: 'Prepared', unknown: str | None, seconds: float) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='landcover prepare',
+        allow_abbrev=False,
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -135,16 +135,16 @@ class LabelCopy:
         tags = {f'CLASS_{c.code}': c.name for c in legend}
         tags |= {'AGGREGATION': self.labels.aggregation, 'SOURCES': ' '.join(Path(file).name for file in files)}
 
-        def beside(kind: str, layout: Layout, bands: Sequence[str]) -> StoreRaster:
+        def beside(kind: str, layout: Layout, bands: Sequence[str], nodata: int | None = None) -> StoreRaster:
             name = path.with_name(companion_name(path.name, kind))
-            return StoreRaster(name, self.grid, layout=layout, dtype=np.uint8, bands=bands)
+            return StoreRaster(name, self.grid, layout=layout, dtype=np.uint8, bands=bands, nodata=nodata, tags=tags)
 
         rasters = {
             '': StoreRaster(
                 path, self.grid, layout=self.layout, dtype=np.uint8, bands=['class'], nodata=NODATA,
                 colormap=legend.colormap, tags=tags,
             ),
-            PURITY: beside(PURITY, self.layout, ['purity in percent']),
+            PURITY: beside(PURITY, self.layout, ['purity in percent'], NODATA),
             LABELLED: beside(LABELLED, 'compact', ['labelled share in percent']),
         }  # fmt: skip
         return rasters | ({SHARES: beside(SHARES, 'compact', LEGEND.names[1:])} if self.shares else {})

@@ -94,7 +94,7 @@ def staged(folder: Path, plan: dict[str, Any]) -> Iterator[Path]:
             _restore(folder)
             _begin(staging, plan)
         except OSError as e:
-            raise cannot_write(staging, e) from e
+            raise LandcoverError(f'{cannot_write(staging, e)}; --output DIR names the folder of the store') from e
         try:
             yield staging
         except BaseException:

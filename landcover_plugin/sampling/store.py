@@ -120,8 +120,12 @@ class Store:
         if changed := _changed(self.manifest['sources']['labels'], labels.files):
             return changed
         wanted = label_settings(labels)
-        names = [name for name, value in wanted.items() if self.manifest['label_settings'].get(name) != value]
-        return f'{" and ".join(names)} differ' if names else None
+        known = self.manifest['label_settings']
+        names = [name for name, value in wanted.items() if known.get(name) != value]
+        if not names:
+            return None
+        told = f' (it holds {known.get("aggregation")} labels, this run asks for {labels.aggregation})'
+        return f'{" and ".join(names)} differ{told}: give --data.{names[0]} as for prepare, or prepare again'
 
     def inventory(self, images: Mosaics, cell: int) -> Inventory | None:
         """The inventory that was taken then, in cells of a size, or None where it does not fit.
@@ -153,8 +157,14 @@ def _changed(known: Sequence[Mapping[str, Any]], files: Sequence[str]) -> str | 
         )
         told = [f'{_few(names)} {verb}' for names, verb in ((new, 'came'), (gone, 'went')) if names]
         return f'since then {" and ".join(told)}' if told else 'the order of its sources differs'
-    changed = (file for source, file in zip(known, files, strict=True) if source != identity(file))
-    return next((f'{file} has changed since' for file in changed), None)
+    for source, file in zip(known, files, strict=True):
+        if source != (found := identity(file)):
+            same = {k: v for k, v in source.items() if k != 'modified'} == {
+                k: v for k, v in found.items() if k != 'modified'
+            }
+            copied = ' (only its time; copies keep it with cp -p or rsync -t)' if same else ''
+            return f'{file} has changed since{copied}: run landcover prepare --overwrite'
+    return None
 
 
 def _few(names: Sequence[str]) -> str:

@@ -194,6 +194,10 @@ class CataloniaDataModule(GeoDataModule):
                 if why is None:
                     self.images = self._images_in(store.images)
                     log.info('images are read from the %s store %s', store.layout, store.folder)
+                elif self.settings.store is not None and store.images:
+                    raise LandcoverError(
+                        f'the store {store.folder} does not fit: {why}; --data.store none reads the sources'
+                    )
                 elif store.images:
                     log.warning('images are read from the sources, not from the store %s: %s', store.folder, why)
         return self.images
@@ -223,6 +227,10 @@ class CataloniaDataModule(GeoDataModule):
                 if why is None:
                     self.labels, self._store = self._labels_in(store.labels, source_legend='12'), store
                     log.info('labels are read from the store %s', store.folder)
+                elif self.settings.store is not None:
+                    raise LandcoverError(
+                        f'the store {store.folder} does not fit: {why}; --data.store none reads the sources'
+                    )
                 else:
                     log.warning('labels are read from the sources, not from the store %s: %s', store.folder, why)
             self.labels.crs, self.labels.res = images.crs, images.res
