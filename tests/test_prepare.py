@@ -495,7 +495,8 @@ def test_gdal_opens_each_file_as_what_it_is(root: Path) -> None:
         assert src.tags()['SOURCES'] == LABEL_NAME
     for name, text in ((PURITY, 'purity in percent'), (LABELLED, 'labelled share in percent')):
         with rasterio.open(prepared.store.folder / name) as src:
-            assert src.descriptions == (text,) and src.nodata == (0 if 'purity in' in text else None) and src.dtypes == ('uint8',)
+            assert src.descriptions == (text,) and src.dtypes == ('uint8',)
+            assert src.nodata == (0 if 'purity in' in text else None)
     assert set(json.loads((prepared.store.folder / 'store.json').read_text())['files']) == {
         p.name for p in prepared.store.folder.iterdir()
     } - {'store.json'}
