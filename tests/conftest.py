@@ -1,6 +1,6 @@
 """What several test files share: a small simulated scene and a way to write tiny rasters."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +102,14 @@ def majority_reference(labels: NDArray[Any], factor: int, num_classes: int = 13)
     counts = np.stack([(blocks == code).sum((1, 3)) for code in range(1, num_classes)])
     enough = 2 * counts.sum(0) >= factor * factor
     return np.where(enough & (counts.max(0) > 0), counts.argmax(0) + 1, 0).astype(np.uint8)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: two workers with a pool each would fight for the same cores."""
+    import torch  # not for the tests of rasters alone
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

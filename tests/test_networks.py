@@ -44,12 +44,7 @@ each_network = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def build(name: str, in_channels: int = 10, backbone: str | None = None, pretrained: bool = False) -> Any:

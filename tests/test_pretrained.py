@@ -25,12 +25,7 @@ SATLAS = ['B04', 'B03', 'B02', 'B05', 'B06', 'B07', 'B08', 'B11', 'B12']
 RGB = ['B04', 'B03', 'B02']
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def build(name: str = 'unet', backbone: str = 'resnet18', in_channels: int = 10, seed: int = 0) -> Any:

@@ -1,5 +1,6 @@
 """The inventory and its statistics agree with plain NumPy; the cache gives the same and never stops a run."""
 
+import itertools
 import logging
 import os
 from pathlib import Path
@@ -15,7 +16,7 @@ from rasterio.crs import CRS
 
 from landcover_plugin.datasets.simulated import Scene
 from landcover_plugin.errors import LandcoverError
-from landcover_plugin.grid import PixelGrid
+from landcover_plugin.grid import PixelGrid, PixelWindow
 from landcover_plugin.rasters.landcover import LabelRasters
 from landcover_plugin.rasters.mosaics import Mosaics
 from landcover_plugin.sampling import inventory as inventory_module
@@ -27,7 +28,6 @@ from landcover_plugin.sampling.inventory import (
     take_inventory,
 )
 from landcover_plugin.sampling.inventory_cache import cached_inventory, fingerprint
-from landcover_plugin.sampling.windows import scan_windows
 
 
 def inventory_of(
@@ -106,11 +106,12 @@ def test_the_inventory_of_a_scene_equals_a_recount_from_plain_reads(scene: Scene
 def test_nodata_is_counted_by_look_and_the_size_of_the_scan_does_not_matter(
     small: tuple[Mosaics, LabelRasters], monkeypatch: pytest.MonkeyPatch, scan: int
 ) -> None:
-    monkeypatch.setattr(
-        inventory_module,
-        'image_windows',
-        lambda images, cell: [*scan_windows(images.grid, max(scan // cell, 1) * cell)],
-    )
+    def squares(images: Mosaics, cell: int) -> list[PixelWindow]:
+        step, full = max(scan // cell, 1) * cell, images.grid.full
+        corners = itertools.product(range(0, full.height, step), range(0, full.width, step))
+        return [PixelWindow(row, col, step, step).intersection(full) for row, col in corners]
+
+    monkeypatch.setattr(inventory_module, 'image_windows', squares)
     images, labels = small
     codes = analytic_codes()
     codes[30:, 40:] = 0

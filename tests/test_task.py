@@ -1,5 +1,6 @@
 """The task in whole runs of Lightning: scores against scikit-learn, loss, checkpoints, reproducibility."""
 
+import logging
 import os
 import pickle
 import warnings
@@ -553,3 +554,42 @@ def test_a_resumed_run_goes_on_where_it_stopped(scene: Scene, tmp_path: Path, nu
     assert resumed.current_epoch == 2 and list(rest_windows.epochs) == [1]
     assert rest_windows.epochs[1] == whole_windows.epochs[1] != whole_windows.epochs[0]
     assert rest.steps == whole.steps[3:]
+
+
+# How the device computes
+
+
+def test_channels_last_changes_the_layout_and_not_the_logits() -> None:
+    plain, last = task(), task(channels_last=True)
+    last.load_state_dict(plain.state_dict())
+    last.setup('fit')
+    weights = [p for p in last.model.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1]
+    assert weights and all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
+    image = torch.randn(2, plain.hparams['in_channels'], 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(last.eval()(image), plain.eval()(image), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('works', [True, False])
+def test_compiling_is_tried_on_nothing_and_given_up_in_words(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, works: bool
+) -> None:
+    made = task(compile=True).train()
+    before = {k: v.clone() for k, v in made.state_dict().items()}
+
+    def compiled(*args: Any, **kwargs: Any) -> None:
+        def call(image: torch.Tensor) -> torch.Tensor:
+            if not works:
+                raise RuntimeError('no compiler\nwith a long story')
+            return made.model._call_impl(image)
+
+        made.model._compiled_call_impl = call
+
+    monkeypatch.setattr(made.model, 'compile', compiled)
+    logger = logging.getLogger('landcover_plugin')
+    monkeypatch.setattr(logger, 'propagate', True)
+    with caplog.at_level('WARNING'):
+        made.setup('fit')
+    assert made.model.training and all(torch.equal(v, before[k]) for k, v in made.state_dict().items())
+    assert ('does not work here (no compiler); going on without it' in caplog.text) == (not works)
+    assert made(torch.zeros(2, made.hparams['in_channels'], 64, 64)).shape == (2, 13, 64, 64)

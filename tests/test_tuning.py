@@ -35,12 +35,7 @@ every_transformer = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def build(name: str = 'unet', backbone: str | None = None, in_channels: int = 4) -> Any:

@@ -78,13 +78,17 @@ def read_fine(path: str | os.PathLike[str], grid: PixelGrid) -> tuple[NDArray[np
     """
     src = open_raster(path)
     own = PixelGrid.of(src)
-    factor = whole_factor(own, grid)
-    if factor:
+    factor = fine_factor(own, grid)
+    if whole_factor(own, grid):
         raw = read_window(path, own.nearest_window(*grid.slices(grid.full)), indexes=[1], fill=NODATA)
     else:
-        factor = round(pixels_across(own, grid)) // 2 * 2 + 1  # odd: one label pixel lies in the very centre
         raw = read_onto(path, grid.refined(factor), resampling=Resampling.nearest, indexes=[1], fill=NODATA)
     return _as_uint8(raw[0], src.nodata), factor
+
+
+def fine_factor(own: PixelGrid, grid: PixelGrid) -> int:
+    """How many pixels are counted along one pixel of the grid: label pixels, or those they are warped to."""
+    return whole_factor(own, grid) or round(pixels_across(own, grid)) // 2 * 2 + 1  # odd: one lies in the very centre
 
 
 def whole_factor(own: PixelGrid, grid: PixelGrid) -> int:

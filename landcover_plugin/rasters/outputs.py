@@ -98,6 +98,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(staging)
+        with staging.open('r+b') as file:
+            os.fsync(file.fileno())  # a power cut must not leave the name without the content
         staging.replace(path)
     finally:
         with suppress(OSError):  # a read-only disk refuses even to delete what is not there

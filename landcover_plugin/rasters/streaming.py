@@ -15,7 +15,6 @@ def in_order[Item, Result](
     desc: str,
     unit: str = 'window',
     size_of: Callable[[Item], int] | None = None,
-    threads: int | None = None,
     progress: bool = True,
 ) -> Iterator[Result]:
     """Results of ``work`` for each item, in the order of the items, computed in threads a little ahead.
@@ -29,10 +28,9 @@ def in_order[Item, Result](
         desc: Name on the progress bar.
         unit: What the progress bar counts.
         size_of: How many units an item is (default: 1).
-        threads: Number of threads (default: the processors that this process may use).
         progress: Show a progress bar on stderr, where that is a terminal.
     """
-    count = threads or processors()
+    count = processors()
     sizes = [size_of(item) for item in items] if size_of else [1] * len(items)
     bar = tqdm(
         total=sum(sizes),

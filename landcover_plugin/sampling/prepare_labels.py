@@ -15,7 +15,7 @@ from rasterio.warp import transform_bounds
 
 from ..grid import PixelGrid, PixelWindow
 from ..legend import LEGEND, NODATA
-from ..rasters.labels import AGGREGATIONS, Labels, class_shares, read_fine, tally, whole_factor
+from ..rasters.labels import AGGREGATIONS, Labels, class_shares, fine_factor, read_fine, tally, whole_factor
 from ..rasters.landcover import (
     LABELLED,
     PURITY,
@@ -199,7 +199,7 @@ def label_windows(grid: PixelGrid, files: Sequence[str]) -> list[PixelWindow]:
     src = max(map(open_raster, files), key=lambda f: f.block_shapes[0][1])
     own, (block_height, block_width) = PixelGrid.of(src), src.block_shapes[0]
     factor = whole_factor(own, grid)
-    fine = factor or max(round(pixels_across(own, grid)), 1)
+    fine = fine_factor(own, grid)
     most = min(WINDOW_PIXELS, ALL_PIXELS // (processors() + 1)) // fine**2
     first = own.nearest_window(*grid.slices(grid.full)) if factor else grid.full
     if block_width < own.width or not same_ground(own.crs, grid.crs, grid.bounds()):

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from ..errors import LandcoverError
 from ..rasters.finding import STORE_MANIFEST
-from ..rasters.outputs import cannot_write
+from ..rasters.outputs import cannot_write, write_whole
 
 try:
     import fcntl
@@ -176,12 +176,8 @@ def check_space(staging: Path, need: float, way_out: str) -> None:
 
 def write_small(path: Path, write: Callable[[Path], object]) -> None:
     """Write a small file that is whole or not there; a full disk is told in words."""
-    part = path.with_name(f'{path.name}.part')
     try:
-        write(part)
-        with part.open('r+b') as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        write_whole(path, write)
     except OSError as e:
         raise cannot_write(path, e) from e
 

@@ -2,9 +2,9 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from ..grid import PixelGrid, PixelWindow
+from ..grid import PixelWindow
 from ..rasters.mosaics import Mosaics
 from ..rasters.opening import open_raster
 from ..rasters.storing import BLOCKS
@@ -15,13 +15,6 @@ WINDOW_BYTES, ALL_BYTES = 2**26, 2**28
 
 #: Edge of square windows, unless blocks of the source are larger.
 EDGE = 512
-
-
-def scan_windows(grid: PixelGrid, size: int) -> Iterator[PixelWindow]:
-    """Windows of ``size`` x ``size`` pixels that cover a grid, cut at its end, row by row."""
-    for row in range(0, grid.height, size):
-        for col in range(0, grid.width, size):
-            yield PixelWindow(row, col, size, size).intersection(grid.full)
 
 
 def pixel_bytes(images: Mosaics) -> int:

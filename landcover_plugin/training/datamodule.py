@@ -189,17 +189,9 @@ class CataloniaDataModule(GeoDataModule):
         """The mosaics, opened once: those of the training store where there is one that fits."""
         if self.images is None:
             self.images = self._images_in(self.settings.root)
-            if store := self._find_store():
-                why = store.image_mismatch(self.images.mosaics)
-                if why is None:
-                    self.images = self._images_in(store.images)
-                    log.info('images are read from the %s store %s', store.layout, store.folder)
-                elif self.settings.store is not None and store.images:
-                    raise LandcoverError(
-                        f'the store {store.folder} does not fit: {why}; --data.store none reads the sources'
-                    )
-                elif store.images:
-                    log.warning('images are read from the sources, not from the store %s: %s', store.folder, why)
+            store = self._find_store()
+            if store and store.images and self._fits('images', store, store.image_mismatch(self.images.mosaics)):
+                self.images = self._images_in(store.images)
         return self.images
 
     def _images_in(self, paths: str | list[str]) -> CataloniaSentinel2:
@@ -224,15 +216,8 @@ class CataloniaDataModule(GeoDataModule):
                 why = store.label_mismatch(self.labels.rasters)
                 if why is None and self.settings.purity == 'soft' and not store.has_shares:
                     why = 'it was prepared without class shares (landcover prepare --shares)'
-                if why is None:
+                if self._fits('labels', store, why):
                     self.labels, self._store = self._labels_in(store.labels, source_legend='12'), store
-                    log.info('labels are read from the store %s', store.folder)
-                elif self.settings.store is not None:
-                    raise LandcoverError(
-                        f'the store {store.folder} does not fit: {why}; --data.store none reads the sources'
-                    )
-                else:
-                    log.warning('labels are read from the sources, not from the store %s: %s', store.folder, why)
             self.labels.crs, self.labels.res = images.crs, images.res
         return self.labels
 
@@ -240,6 +225,21 @@ class CataloniaDataModule(GeoDataModule):
         s = self.settings
         given = {'source_legend': s.source_legend, 'aggregation': s.aggregation, **changed}
         return ICGCLandCover(paths, class_weights=s.aggregation_weights, timeless=True, **given)
+
+    def _fits(self, kind: str, store: Store, why: str | None) -> bool:
+        """Say whether images or labels are read from a store or, for a reason, from the sources.
+
+        Raises:
+            LandcoverError: If the settings name a store that does not fit.
+        """
+        if why is None:
+            layout = f'{store.layout} ' if kind == 'images' else ''  # of labels it matters little
+            log.info('%s are read from the %sstore %s', kind, layout, store.folder)
+        elif self.settings.store is not None:
+            raise LandcoverError(f'the store {store.folder} does not fit: {why}; --data.store none reads the sources')
+        else:
+            log.warning('%s are read from the sources, not from the store %s: %s', kind, store.folder, why)
+        return why is None
 
     def _find_store(self) -> Store | None:
         """The training store to read from, if there is one.

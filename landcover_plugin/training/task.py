@@ -243,14 +243,17 @@ class LandCoverSegmentation(SemanticSegmentation):
 
     def _compile(self) -> None:
         """Compile the network, unless a trial shows that this machine cannot."""
-        image = torch.zeros(2, self.hparams['in_channels'], 64, 64)
+        image = torch.zeros(2, self.hparams['in_channels'], 64, 64, device=self.device)
+        training = self.model.training
         try:
             self.model.compile()
             with torch.no_grad():
-                self.model(image)
+                self.model.eval()(image)  # in training, the trial would move the batch norms
         except Exception as e:  # the compiler raises whatever its back ends do
             self.model._compiled_call_impl = None
             log.warning('torch.compile does not work here (%s); going on without it', str(e).split('\n')[0] or type(e))
+        finally:
+            self.model.train(training)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Logits ``(B, num_classes, H, W)`` of images ``(B, C, H, W)``."""
