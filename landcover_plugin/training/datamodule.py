@@ -40,7 +40,7 @@ from .mixing import MixName, mixing
 
 log = logging.getLogger(__name__)
 
-#: Folder beside the rasters in which inventories, statistics and blocks are kept.
+#: Folder beside the rasters in which inventories are kept.
 CACHE_FOLDER = '.landcover'
 
 
@@ -147,7 +147,7 @@ class CataloniaDataModule(GeoDataModule):
             overlap: Pixels that neighbouring windows share in prediction (default: a quarter of patch_size).
             store: Training store that landcover prepare wrote (default: .landcover/store below root, where there is
                 one); none reads the sources.
-            cache: Folder for inventories, statistics and blocks (default: .landcover below root).
+            cache: Folder for inventories (default: .landcover below root).
         """
         super().__init__(CataloniaSentinel2, batch_size, patch_size, length, num_workers or 0, paths=root)
         self.save_hyperparameters()
