@@ -705,6 +705,7 @@ def test_finished_labels_are_not_done_twice(
         with pytest.raises(KeyboardInterrupt):
             run(root)
     assert 'finished labels are kept in' in messages.text
+    (staging.staging_of(whole.store.folder.parent / STORE_FOLDER) / '.inventory-1.parquet').write_bytes(b'half')
     with monkeypatch.context() as patch:
         patch.setattr(prepare_labels.LabelCopy, '_write', lambda *a: pytest.fail('done again'))
         again = run(root)

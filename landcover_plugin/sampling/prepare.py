@@ -178,7 +178,8 @@ def _manifest(
     inventory: Inventory,
 ) -> dict[str, Any]:
     """What ``store.json`` says."""
-    names = sorted(p.name for p in staging.iterdir() if p.suffix in ('.tif', '.parquet', '.csv'))
+    visible = (p.name for p in staging.glob('[!.]*'))  # a killed run may have left half a file under a hidden name
+    names = sorted(name for name in visible if name.endswith(('.tif', '.parquet', '.csv')))
     return {
         **plan,
         'images': list(image_files),
