@@ -40,6 +40,7 @@ from landcover_plugin import cli
 from landcover_plugin.errors import LandcoverError
 from landcover_plugin.grid import PixelGrid, PixelWindow
 from landcover_plugin.legend import LEGEND, lookup_table
+from landcover_plugin.rasters import staging as locks
 from landcover_plugin.rasters import storing
 from landcover_plugin.rasters.labels import AGGREGATIONS
 from landcover_plugin.rasters.landcover import LabelRasters
@@ -773,9 +774,9 @@ def test_two_runs_at_once(root: Path) -> None:
 
 def test_a_disk_without_locks_is_written_to(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_locks(*_: Any) -> None:
-        raise OSError(staging.errno.ENOLCK, 'No locks available')
+        raise OSError(locks.errno.ENOLCK, 'No locks available')
 
-    monkeypatch.setattr(staging.fcntl, 'flock', no_locks)
+    monkeypatch.setattr(locks.fcntl, 'flock', no_locks)
     assert run(root, kind='labels').store
 
 
@@ -784,7 +785,7 @@ def test_a_disk_without_locks_is_written_to(root: Path, monkeypatch: pytest.Monk
 
 def test_a_disk_that_cannot_set_space_aside(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: Any) -> None:
-        raise OSError(staging.errno.EOPNOTSUPP, 'Operation not supported')
+        raise OSError(locks.errno.EOPNOTSUPP, 'Operation not supported')
 
     monkeypatch.setattr(storing.os, 'posix_fallocate', refused)
     np.testing.assert_array_equal(read(Path(run(root, kind='fast').store.images[0])), analytic_image())

@@ -22,12 +22,13 @@ from ..rasters.labels import AGGREGATIONS
 from ..rasters.landcover import LabelRasters
 from ..rasters.mosaics import Mosaics
 from ..rasters.opening import close_rasters
+from ..rasters.staging import write_small
 from ..rasters.storing import Layout, stored_bytes
 from .inventory import Inventory, check_labelled
 from .inventory_table import write_table
 from .prepare_images import ImageCopy, cache_bytes, pixel_bytes
 from .prepare_labels import LabelCopy, LabelYear, label_years
-from .staging import check_folder, check_space, publish, staged, write_small
+from .staging import check_folder, check_space, publish, staged
 from .store import INVENTORY, VERSION, Store, identity, image_settings, label_settings, look_names
 
 StoreKind = Literal['fast', 'compact', 'labels']

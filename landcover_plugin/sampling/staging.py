@@ -1,33 +1,23 @@
 """The hidden folder in which a store is written: locked, gone on with after a kill, and published as a whole."""
 
-import errno
 import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ..errors import LandcoverError
 from ..rasters.finding import STORE_MANIFEST
-from ..rasters.outputs import cannot_write, write_whole
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs at once are not noticed there
-    fcntl = None  # type: ignore[assignment]
+from ..rasters.outputs import cannot_write
+from ..rasters.staging import LOCK, PLAN, begin, lock, write_small
 
 log = logging.getLogger(__name__)
 
-_LOCK, _PLAN = '.lock', 'plan.json'
-
 #: Room on the disk that is left alone, in bytes.
 _SPARE = 2**26
-
-#: What network disks answer that know no locks.
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
 def check_folder(folder: Path, sources: Sequence[str], *, overwrite: bool) -> Path:
@@ -90,9 +80,12 @@ def staged(folder: Path, plan: dict[str, Any]) -> Iterator[Path]:
     with ExitStack() as stack:
         try:
             staging.mkdir(parents=True, exist_ok=True)
-            _lock(stack.enter_context((staging / _LOCK).open('w')), staging)
+            lock(
+                stack.enter_context((staging / LOCK).open('w')),
+                f'another landcover prepare is writing {staging}: wait for it, or stop it',
+            )
             _restore(folder)
-            _begin(staging, plan)
+            begin(staging, plan)
         except OSError as e:
             raise LandcoverError(f'{cannot_write(staging, e)}; --output DIR names the folder of the store') from e
         try:
@@ -102,35 +95,11 @@ def staged(folder: Path, plan: dict[str, Any]) -> Iterator[Path]:
             raise
 
 
-def _lock(file: IO[str], staging: Path) -> None:
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as e:
-        raise LandcoverError(f'another landcover prepare is writing {staging}: wait for it, or stop it') from e
-    except OSError as e:
-        if e.errno not in _NO_LOCKS:
-            raise
-
-
 def _restore(folder: Path) -> None:
     """Give an older store its name back, if a run was killed in the moment of replacing it."""
     old = _replaced(folder)
     if old.exists() and not folder.exists():
         old.rename(folder)
-
-
-def _begin(staging: Path, plan: dict[str, Any]) -> None:
-    """Empty the staging folder, unless a run with the same plan left it."""
-    path = staging / _PLAN
-    with suppress(OSError, ValueError):
-        if json.loads(path.read_text()) == json.loads(json.dumps(plan)):
-            return
-    for old in staging.iterdir():
-        if old.name != _LOCK:
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
-    write_small(path, lambda p: p.write_text(json.dumps(plan, indent=1)))
 
 
 def _leave(staging: Path) -> None:
@@ -174,14 +143,6 @@ def check_space(staging: Path, need: float, way_out: str) -> None:
         )
 
 
-def write_small(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a small file that is whole or not there; a full disk is told in words."""
-    try:
-        write_whole(path, write)
-    except OSError as e:
-        raise cannot_write(path, e) from e
-
-
 def publish(staging: Path, folder: Path) -> None:
     """Give the staging folder its name, in place of an older store."""
     old = _replaced(folder)
@@ -193,5 +154,5 @@ def publish(staging: Path, folder: Path) -> None:
     except OSError as e:
         raise cannot_write(folder, e) from e
     shutil.rmtree(old, ignore_errors=True)
-    for working in (folder / _PLAN, *folder.glob('.*')):
+    for working in (folder / PLAN, *folder.glob('.*')):
         working.unlink(missing_ok=True)
