@@ -1,22 +1,28 @@
 """Blending overlapping windows into finished rows, in memory that does not grow with the area.
 
-NumPy only: windows of class probabilities come in, rows that no later window can change go out.
+No torch: windows of class probabilities come in, rows that no later window can change go out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LandcoverError
 from ..grid import PixelWindow
-from ..legend import NODATA
-from ..rasters.writing import PERCENT_NODATA
+from ..rasters.layers import Kind
+from .deciding import Decided, decide, decide_nothing
 
 #: Rows that are handed out at a time: the pieces stay near the processor while they become bytes.
 STRIP = 32
 
-Strip = tuple[int, NDArray[np.float32], NDArray[np.bool_]]
+Sums = NDArray[np.float32]
+Weights = NDArray[np.float32]
+
+#: Mean probabilities ``(num_classes, n, width)``, and which pixels have any, ``(n, width)``.
+Means = tuple[NDArray[np.float32], NDArray[np.bool_]]
 
 
 class BlendedMosaic:
@@ -43,8 +49,8 @@ class BlendedMosaic:
         >>> mosaic = BlendedMosaic(PixelWindow(0, 0, 2, 3), num_classes=2)
         >>> sure = np.stack([np.zeros((2, 2)), np.ones((2, 2))]).astype(np.float32)
         >>> mosaic.add(PixelWindow(0, 0, 2, 2), sure, np.ones((2, 2), np.float32))
-        >>> [(row, *(part.tolist() for part in to_codes(*strip))) for row, *strip in mosaic.finished(1)]
-        [(0, [[1, 1, 0]], [[100, 100, 255]])]
+        >>> [(row, {kind: layer.tolist() for kind, layer in found.items()}) for row, found in mosaic.decided(1, [])]
+        [(0, {'classes': [[[1, 1, 0]]]})]
     """
 
     def __init__(self, area: PixelWindow, num_classes: int) -> None:
@@ -56,7 +62,6 @@ class BlendedMosaic:
         self._stop = area.row  # first row of the grid below all windows so far
         self._sums = np.zeros((num_classes, 0, area.width), dtype=np.float32)
         self._weights = np.zeros((0, area.width), dtype=np.float32)
-        self._scratch = np.zeros(0, dtype=np.float32)
 
     @property
     def rows_held(self) -> int:
@@ -87,62 +92,55 @@ class BlendedMosaic:
         if part.row < self.released:
             raise ValueError(f'rows above {self.released} were released, got a window from row {part.row}')
         self._reserve(part.row_stop)
-        for segment in self._segments(part.row, part.row_stop):
-            piece = PixelWindow(segment[0], part.col, segment[1] - segment[0], part.width)
-            rows, cols = piece.slices_in(window)
-            self._accumulate(piece, probabilities[:, rows, cols], weights[rows, cols])
+        probabilities, weights = np.ascontiguousarray(probabilities), np.ascontiguousarray(weights)
+        for start, stop in self._segments(part.row, part.row_stop):
+            piece = PixelWindow(start, part.col, stop - start, part.width)
+            to = self._slot(start), part.col - self.area.col
+            corner = start - window.row, part.col - window.col
+            _add(self._sums, self._weights, to, probabilities, weights, corner, (piece.height, piece.width))
 
-    def finished(self, row: int) -> Iterator[Strip]:
+    def finished(self, row: int) -> Iterator[tuple[int, Means]]:
         """Release the rows above ``row`` of the grid: no window to come may reach them.
 
         The iterator must be consumed: rows are released, and their memory is used again, as they are
         yielded.
 
         Yields:
-            ``(row, probabilities, covered)`` from top to bottom without a gap: the row of the grid, the
+            ``(row, (probabilities, covered))`` from top to bottom without a gap: the row of the grid, the
             mean probabilities of shape ``(num_classes, n, width)``, 0 where not covered, and whether a pixel has
             any weight, shape ``(n, width)``; ``n`` is at most :data:`STRIP`. The arrays are the caller's.
         """
+        return self._release(row, _means, self._no_means)
+
+    def decided(self, row: int, kinds: Collection[Kind]) -> Iterator[tuple[int, Decided]]:
+        """Release rows as :meth:`finished` does, as layers of a map, see :func:`~.deciding.decide`."""
+        nothing = partial(decide_nothing, self.num_classes, kinds=kinds)
+        return self._release(row, partial(decide, kinds=kinds), nothing)
+
+    def _release[Rows](
+        self, row: int, use: Callable[[Sums, Weights], Rows], nothing: Callable[[tuple[int, int]], Rows]
+    ) -> Iterator[tuple[int, Rows]]:
+        """Release rows as what ``use`` makes of their sums and weights, and ``nothing`` of a shape without any."""
         stop = min(row, self.area.row_stop)
         while self.released < stop:
             start = self.released
             end = self._end_of_piece(start, min(start + STRIP, stop))
-            strip = self._take(start, end)
+            if start >= self._stop:  # no window came near
+                made = nothing((end - start, self.area.width))
+            else:
+                rows = slice(self._slot(start), self._slot(start) + end - start)
+                made = use(self._sums[:, rows], self._weights[rows])
+                self._sums[:, rows] = 0
+                self._weights[rows] = 0
             self.released = end
-            yield strip
+            yield start, made
 
-    def flush(self) -> Iterator[Strip]:
+    def flush(self) -> Iterator[tuple[int, Means]]:
         """Release all remaining rows of the area, as :meth:`finished` does."""
         return self.finished(self.area.row_stop)
 
-    def _accumulate(self, piece: PixelWindow, probabilities: NDArray[np.float32], weights: NDArray[np.float32]) -> None:
-        """Add an array to rows that are contiguous in the ring, class by class so that scratch stays in cache."""
-        at = self._slot(piece.row)
-        rows, cols = slice(at, at + piece.height), piece.slices_in(self.area)[1]
-        size = piece.height * piece.width
-        if self._scratch.size < size:
-            self._scratch = np.zeros(size, dtype=np.float32)
-        scratch = self._scratch[:size].reshape(piece.height, piece.width)
-        masked = weights > 0 if weights.min() <= 0 else True
-        if masked is not True:
-            scratch[:] = 0  # NaN under a weight of 0 stays out
-        for sums, channel in zip(self._sums[:, rows, cols], probabilities, strict=True):
-            np.multiply(channel, weights, out=scratch, where=masked)
-            sums += scratch
-        self._weights[rows, cols] += weights
-
-    def _take(self, start: int, end: int) -> Strip:
-        """Means of rows that are contiguous in the ring, which is left empty there."""
-        shape = (end - start, self.area.width)
-        if start >= self._stop:  # no window came near
-            return start, np.zeros((self.num_classes, *shape), np.float32), np.zeros(shape, np.bool_)
-        rows = slice(self._slot(start), self._slot(start) + shape[0])
-        sums, weights = self._sums[:, rows], self._weights[rows]
-        covered = weights > 0
-        means = np.divide(sums, np.where(covered, weights, np.float32(1)), dtype=np.float32)
-        sums[:] = 0
-        weights[:] = 0
-        return start, means, covered
+    def _no_means(self, shape: tuple[int, int]) -> Means:
+        return np.zeros((self.num_classes, *shape), np.float32), np.zeros(shape, np.bool_)
 
     def _slot(self, row: int) -> int:
         return (row - self.area.row) % self.rows_held
@@ -175,56 +173,32 @@ class BlendedMosaic:
             self._weights[self._slot(row)] = weights[slot]
 
 
-def to_codes(
-    probabilities: NDArray[np.float32], covered: NDArray[np.bool_]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Decide for the most probable class; channel 0 (no data) is never chosen.
+def _means(sums: Sums, weights: Weights) -> Means:
+    covered = weights > 0
+    return np.divide(sums, np.where(covered, weights, np.float32(1)), dtype=np.float32), covered
+
+
+@numba.njit(cache=True, nogil=True)
+def _add(sums, total, to, probabilities, weights, corner, shape):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Add weighted probabilities and their weights, row by row so that these stay near the processor.
 
     Args:
-        probabilities: Shape ``(num_classes, height, width)``, in 0..1.
-        covered: Shape ``(height, width)``: where there is anything to decide.
-
-    Returns:
-        Codes, the lower one of a tie, 0 where not covered; and confidence, the probability of that class in
-        whole percent, 255 where not covered. Both uint8 of shape ``(height, width)``.
-
-    Raises:
-        LandcoverError: If a covered pixel is NaN: the network broke down there.
+        sums: Of the ring; contiguous, as all arrays, which the compiler needs to know.
+        total: Weights of the ring.
+        to: Row and column of the ring.
+        probabilities: Of the window.
+        weights: Of the window.
+        corner: Row and column of the window to begin with.
+        shape: Rows and columns to add.
     """
-    first = NODATA + 1
-    best = probabilities[first].copy()
-    codes = np.full(best.shape, first, dtype=np.uint8)
-    for code in range(first + 1, len(probabilities)):
-        np.copyto(codes, np.uint8(code), where=probabilities[code] > best)
-        np.maximum(best, probabilities[code], out=best)  # hands NaN on
-    codes[~covered] = NODATA
-    return codes, _percent(best, covered)
-
-
-def to_percent(probabilities: NDArray[np.float32], covered: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Probabilities of the real classes in whole percent, 255 where not covered.
-
-    Args:
-        probabilities: Shape ``(num_classes, height, width)``, in 0..1.
-        covered: Shape ``(height, width)``.
-
-    Returns:
-        Shape ``(num_classes - 1, height, width)``, uint8: channel 0 (no data) is left out.
-
-    Raises:
-        LandcoverError: If a covered pixel is NaN.
-    """
-    return np.stack([_percent(channel, covered) for channel in probabilities[NODATA + 1 :]])
-
-
-def _percent(shares: NDArray[np.float32], covered: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    percent = np.where(covered, shares, np.float32(0))
-    if np.isnan(percent).any():
-        raise LandcoverError(
-            f'the network gave NaN at {np.count_nonzero(np.isnan(percent))} pixels: '
-            'map with 32-bit precision, or choose another checkpoint'
-        )
-    percent *= 100
-    np.rint(percent, out=percent)
-    np.copyto(percent, np.float32(PERCENT_NODATA), where=~covered)
-    return percent.astype(np.uint8)
+    width = shape[1]
+    for r in range(shape[0]):
+        row, col = corner[0] + r, corner[1]
+        share = weights[row, col : col + width]
+        for k in range(len(sums)):
+            target, values = sums[k, to[0] + r, to[1] : to[1] + width], probabilities[k, row, col : col + width]
+            for c in range(width):
+                target[c] += values[c] * share[c] if share[c] > 0 else np.float32(0)  # NaN stays out
+        target = total[to[0] + r, to[1] : to[1] + width]
+        for c in range(width):
+            target[c] += share[c]

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
 from ..errors import LandcoverError
-from ..grid import PixelGrid
+from ..grid import PixelGrid, PixelWindow
+from .damage import Damage
 from .finding import PathLike, common_grid, find_rasters, gdal_paths
 from .opening import band_descriptions, open_raster
 from .reading import read_onto, read_window
@@ -47,6 +48,7 @@ class Mosaics:
         bands: The chosen ones.
         dtype: Type of the digital numbers: that of the files, or what holds all of theirs.
         dates: Months as ``YYYY-MM``, in order.
+        damage: Where blocks that cannot be read are noted, which then count as unmeasured; None: they are an error.
 
     Raises:
         LandcoverError: If no file is found, one is damaged or on another grid, or bands or parameters do not fit.
@@ -65,6 +67,7 @@ class Mosaics:
             raise LandcoverError(f"seasons must be 'separate' or 'stack', got {seasons!r}")
         self.seasons: Seasons = seasons
         self.nodata = nodata
+        self.damage: Damage | None = None
         self.band_order = tuple(map(band_name, band_order)) if band_order else None
         self.paths = gdal_paths(paths)
         self.files = find_rasters(self.paths, MOSAIC_NAME, MOSAIC_EXAMPLE)
@@ -154,10 +157,22 @@ class Mosaics:
         window = self.grids[path].window_of(grid) if grid.crs is self.grid.crs else None
         if window is not None:
             fits = out is not None and out.dtype == self._dtypes[path]
-            image = read_window(path, window, indexes=indexes, fill=nodata, out=out if fits else None)
+            image = self._read_window(path, window, out if fits else None)
         else:
             image = read_onto(path, grid, indexes=indexes, resampling=Resampling.bilinear, fill=nodata)
         return image.astype(self.dtype, copy=False), measured(image, nodata)
+
+    def _read_window(self, path: str, window: PixelWindow, out: NDArray[Any] | None) -> NDArray[Any]:
+        indexes, fill = self._indexes[path], self._nodata[path]
+        try:
+            return read_window(path, window, indexes=indexes, fill=fill, out=out)
+        except LandcoverError:
+            if self.damage is None:
+                raise
+        image = self.damage.read(path, window, indexes=indexes, fill=fill)
+        if out is not None:
+            out[:] = image
+        return image if out is None else out
 
     def _nodata_of(self, path: str) -> float:
         src = open_raster(path)

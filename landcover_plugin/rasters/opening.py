@@ -179,13 +179,20 @@ def _open(path: str, **options: str) -> DatasetReader:
         raise LandcoverError(f'{address(path)} cannot be opened as a raster ({_first_line(e)})') from e
 
 
-def read_failed(path: str, error: Exception) -> LandcoverError:
-    """The sentence for a read that failed: usually a truncated or damaged file, or a lost connection."""
+def read_failed(path: str, error: Exception, where: str = '') -> LandcoverError:
+    """The sentence for a read that failed: usually a truncated or damaged file, or a lost connection.
+
+    Args:
+        path: The file, as GDAL reads it.
+        error: What GDAL said.
+        where: Which pixels were to be read.
+    """
     cause = error.__cause__ or error
+    reason = f'{_first_line(cause)}{where and f", {where}"}'
     why = 'the file may be truncated or damaged: fetch it again'
     if on_server(path):
         why = 'the connection may be lost, or the file damaged: try again, or copy the file here'
-    return LandcoverError(f'{address(path)} cannot be read ({_first_line(cause)}); {why}')
+    return LandcoverError(f'{address(path)} cannot be read ({reason}); {why}')
 
 
 def _first_line(error: BaseException) -> str:

@@ -64,7 +64,9 @@ def read_window(
             if not inside.is_empty:
                 out[(slice(None), *inside.slices_in(window))] = src.read(bands, window=inside.ranges)
     except GDAL_ERRORS as e:
-        raise read_failed(src.name, e) from e
+        raise read_failed(
+            src.name, e, f'rows {inside.row}-{inside.row_stop}, columns {inside.col}-{inside.col_stop}'
+        ) from e
     return out
 
 

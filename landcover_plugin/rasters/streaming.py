@@ -2,8 +2,8 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 from tqdm import tqdm
 
@@ -41,21 +41,43 @@ def in_order[Item, Result](
         leave=False,
     )
     pool = ThreadPoolExecutor(count, thread_name_prefix=desc)
-    waiting: deque[tuple[Future[Result], int]] = deque()
-    todo = iter(zip(items, sizes, strict=True))
     try:
         with bar:
-            while True:
-                while len(waiting) <= count and (item := next(todo, None)) is not None:
-                    waiting.append((pool.submit(work, item[0]), item[1]))
-                if not waiting:
-                    return
-                future, size = waiting.popleft()
-                yield future.result()
-                del future
+            for result, size in zip(ahead(pool, work, items, depth=count), sizes, strict=True):
+                yield result
+                del result
                 bar.update(size)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def ahead[Item, Result](
+    pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], *, depth: int
+) -> Iterator[Result]:
+    """Results of ``work`` for each item, in the order of the items.
+
+    While one is used, up to ``depth`` others are computed or wait.
+
+    Args:
+        pool: Computes them; is left open.
+        work: Called in several threads at once.
+        items: What it is called with; taken as they are needed.
+        depth: How far to go ahead.
+    """
+    waiting: deque[Future[Result]] = deque()
+    todo = iter(items)
+    more = True
+    while True:
+        while more and len(waiting) <= depth:
+            try:
+                waiting.append(pool.submit(work, next(todo)))
+            except StopIteration:
+                more = False
+        if not waiting:
+            return
+        future = waiting.popleft()
+        yield future.result()
+        del future
 
 
 def processors() -> int:

@@ -1,336 +1,273 @@
 """Writing maps: Cloud Optimized GeoTIFFs that appear under their names only when they are whole.
 
-Rows go into temporary tiled GeoTIFFs with hidden names beside the map. At the end each becomes a COG, also
-under a hidden name, is read back and compared with what was written (GDAL closes a file on a full
-disk without a word), and is renamed.
+A map is made in a hidden folder beside it, strip by strip, by one process or several. At the end the strips become
+COGs in that folder, are read back and compared with what was written (GDAL closes a file on a full disk without a
+word), and are renamed. A run that was killed is gone on with by the next one with the same plan.
 """
 
-import glob
+import json
 import logging
 import os
+import shutil
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
-from xml.sax.saxutils import escape
+from typing import Any
+from xml.sax.saxutils import escape, quoteattr
 
-import numpy as np
 import rasterio
 import rasterio.shutil
-from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError  # what GDAL raises beside RasterioError has no public name
-from rasterio.errors import RasterioError
 
-from ..errors import LandcoverError
-from ..grid import PixelGrid
-from ..legend import LEGEND, NODATA, Legend
-from .outputs import PathLike, cannot_write, check_output, hidden_name
-
-Kind = Literal['classes', 'confidence', 'probabilities']
-
-#: Confidence, and percent of a class, where nothing was mapped.
-PERCENT_NODATA = 255
-
-#: Side of a tile in pixels.
-BLOCK = 512
+from ..grid import PixelGrid, PixelWindow
+from ..legend import LEGEND, Legend
+from .layers import Kind, Layer, PathLike, legend_xml, map_layers, output_paths, sidecar_xml
+from .outputs import cannot_write, check_output
+from .staging import LOCK, begin, lock, read_plan, write_small
+from .strips import BLOCK, WRITE_ERRORS, StripFolder
 
 #: Files that GDAL and QGIS keep beside a raster. Those of an older map would describe the new one wrongly.
 _SIDECARS = ('.aux.xml', '.ovr', '.msk')
 
-_WRITE_ERRORS = (OSError, RasterioError, CPLE_BaseError)
+#: Of deflate: a class map takes half the time of level 6 and 7 % more room.
+LEVEL = 4
+
+#: In the folder: which files are about to get their names, since all of them are whole.
+_PUBLISH = 'publish.json'
 
 log = logging.getLogger(__name__)
 
 
-def output_paths(path: PathLike, *, confidence: bool, probabilities: bool) -> dict[Kind, Path]:
-    """The files that make up a map, the class map last.
+class MapFolder:
+    """One map in the making, in the hidden folder ``.<stem>.part`` beside it.
 
-    Raises:
-        LandcoverError: If the path does not end in ``.tif`` or ``.tiff``.
-
-    Examples:
-        >>> list(output_paths('out/map.tif', confidence=True, probabilities=False).values())
-        [PosixPath('out/map_confidence.tif'), PosixPath('out/map.tif')]
-    """
-    target = Path(path)
-    if target.suffix.lower() not in ('.tif', '.tiff'):
-        raise LandcoverError(f'a map is a GeoTIFF whose name ends in .tif, got {target.name!r}: rename the output')
-    extra: dict[Kind, bool] = {'probabilities': probabilities, 'confidence': confidence}
-    companions = {kind: target.with_stem(f'{target.stem}_{kind}') for kind, wanted in extra.items() if wanted}
-    return {**companions, 'classes': target}
-
-
-class MapFile:
-    """A class map that is written in strips, with confidence and probabilities beside it if wanted.
-
-    Each file is a COG on exactly the given grid, uint8, deflate, tiles of 512 px:
+    Each raster becomes a COG on exactly the given grid, uint8, deflate, tiles of 512 px:
 
     - ``map.tif``: codes, 0 is no data, with colour table, class names and overviews by majority. (GDAL computes
       each overview from the one below it: beyond factor 2 they show the majority of majorities.) Names are in
       the tags (``CLASS_1``), in a raster attribute table and in ``map.tif.aux.xml``.
     - ``map_confidence.tif``: percent of the chosen class, 255 is no data, overviews by average.
+    - ``map_entropy.tif``: entropy of the probabilities, in percent of the largest possible, as above.
     - ``map_probabilities.tif``: percent of each real class, one band per class named after it, as above.
 
-    On leaving the ``with`` block the files appear, ``map.tif`` last; after an exception there is nothing new
-    and older files are untouched. A killed process leaves hidden ``.map*.part*`` files that can be deleted.
+    The order is :meth:`check`, :meth:`open`, :meth:`~StripFolder.write` of :attr:`strips`, :meth:`join`, whatever else
+    is to lie beside the map (:meth:`add`), :meth:`publish`.
 
     Args:
         path: The class map, ``.tif``.
-        grid: CRS, transform and shape.
+        kinds: Layers beside it.
         legend: Codes, names and colours.
-        confidence: Write ``<stem>_confidence.tif`` too.
-        probabilities: Write ``<stem>_probabilities.tif`` too.
-        tags: Where the map comes from, for the metadata of each file.
-        overwrite: Replace older files.
-
-    Raises:
-        LandcoverError: If a file cannot be written there, see :func:`check_output`.
 
     Attributes:
-        paths: The files by kind.
+        paths: The rasters by kind, the class map last.
+        folder: Where they are made.
+        strips: What is finished.
     """
 
-    def __init__(
-        self,
-        path: PathLike,
-        grid: PixelGrid,
-        *,
-        legend: Legend = LEGEND,
-        confidence: bool,
-        probabilities: bool,
-        tags: Mapping[str, str],
-        overwrite: bool = False,
-    ) -> None:
-        wanted = output_paths(path, confidence=confidence, probabilities=probabilities)
-        self.paths = {kind: check_output(target, overwrite=overwrite) for kind, target in wanted.items()}
-        self.grid = grid
-        self._num_classes = legend.num_classes
-        layers = _layers(legend)
-        self._drafts = {kind: _Draft(target, grid, layers[kind], dict(tags)) for kind, target in self.paths.items()}
+    def __init__(self, path: PathLike, kinds: Sequence[Kind] = (), legend: Legend = LEGEND) -> None:
+        self.paths = {kind: target.absolute() for kind, target in output_paths(path, kinds).items()}
+        self.target = self.paths['classes']
+        self.folder = self.target.with_name(f'.{self.target.stem}.part')
+        every = map_layers(legend)
+        self.layers = {kind: every[kind] for kind in self.paths}
+        self.strips = StripFolder(self.folder / 'strips', self.layers)
+        self._extra: list[Path] = []
+        self._lock = ExitStack()
+        self._made: list[Path] = []  # parents that were not there before
 
-    def __enter__(self) -> Self:
-        try:
-            for draft in self._drafts.values():
-                draft.open()
-        except BaseException:
-            self._discard()
-            raise
-        return self
+    @property
+    def is_whole(self) -> bool:
+        """Whether all files were made and wait for their names."""
+        return (self.folder / _PUBLISH).is_file()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            if error is None:
-                for draft in self._drafts.values():
-                    draft.finish()
-                for draft in self._drafts.values():
-                    draft.publish()
-                self._warn_of_strays()
-        finally:
-            self._discard()
-
-    def write_rows(
-        self,
-        row: int,
-        codes: NDArray[np.uint8],
-        confidence: NDArray[np.uint8] | None = None,
-        probabilities: NDArray[np.uint8] | None = None,
-    ) -> None:
-        """Write a strip over the full width; strips may come in any order, and must cover all rows.
+    def check(self, extra: Sequence[Path] = (), *, overwrite: bool) -> None:
+        """Find out before any computing whether the map can be written.
 
         Args:
-            row: First row of the strip, counted from the top of this map.
-            codes: Shape ``(n, width)``.
-            confidence: Percent, 255 for no data, shape ``(n, width)``; given if and only if the map has it.
-            probabilities: Percent, 255 for no data, shape ``(classes, n, width)`` without channel 0; likewise.
+            extra: Other files that are to lie beside the map.
+            overwrite: Whether older files may be replaced.
 
         Raises:
-            LandcoverError: If writing fails, for example because the disk is full.
-            ValueError: If an array is missing, superfluous or does not fit.
+            LandcoverError: See :func:`check_output`.
         """
-        if codes.size and codes.max() >= self._num_classes:
-            raise ValueError(f'codes must be below {self._num_classes}, got {codes.max()}')
-        strips: dict[Kind, NDArray[np.uint8] | None] = {
-            'classes': codes,
-            'confidence': confidence,
-            'probabilities': probabilities,
-        }
-        given = {kind: strip for kind, strip in strips.items() if strip is not None}
-        if given.keys() != self._drafts.keys():
-            raise ValueError(f'this map consists of {sorted(self._drafts)}, got {sorted(given)}')
-        for kind, strip in given.items():
-            self._drafts[kind].write(row, strip if strip.ndim == 3 else strip[np.newaxis])
+        replace = overwrite or self.is_whole  # then the files there may be those of that run
+        for target in (*self.paths.values(), *extra):
+            check_output(target, overwrite=replace)
+
+    def open(self, plan: Mapping[str, Any], *, overwrite: bool) -> bool:
+        """Keep other runs out, and throw away what a run with another plan left.
+
+        Args:
+            plan: What decides the map, as JSON.
+            overwrite: Whether older files may be replaced.
+
+        Returns:
+            Whether the map is finished already: an earlier run with this plan was killed while it gave the files
+            their names.
+
+        Raises:
+            LandcoverError: If the folder cannot be made, or another run is writing there.
+        """
+        try:
+            self._made = [p for p in self.folder.parents if not p.exists()]
+            self.folder.mkdir(parents=True, exist_ok=True)
+            busy = f'another landcover predict is writing {self.target}: wait for it, or stop it'
+            lock(self._lock.enter_context((self.folder / LOCK).open('w')), busy)
+            if self.is_whole:
+                same = read_plan(self.folder) == json.loads(json.dumps(plan))
+                self.publish()
+                if same:
+                    return True
+                self.check(overwrite=overwrite)
+                return self.open(plan, overwrite=overwrite)
+            changed = begin(self.folder, dict(plan))
+        except OSError as error:
+            raise cannot_write(self.target, error) from error
+        if changed:
+            log.warning(
+                '%s: what an earlier run had finished is thrown away, since this one differs in %s',
+                self.target, ', '.join(changed)
+            )  # fmt: skip
+        return False
+
+    def join(self, grid: PixelGrid, strips: Sequence[PixelWindow], tags: Mapping[str, str]) -> None:
+        """Make COGs from the strips, and make sure that they hold what was written.
+
+        Args:
+            grid: CRS, transform and shape of the map.
+            strips: Windows of all strips, counted from the first pixel of the map; those that are missing in the
+                folder are no data.
+            tags: Where the map comes from, for the metadata of each file.
+
+        Raises:
+            LandcoverError: If writing fails; the strips stay.
+        """
+        for kind, target in self.paths.items():
+            cog = self.folder / target.name
+            try:
+                self._remove(cog)
+                self._convert(kind, cog, grid, strips, tags)
+                self._verify(kind, cog, strips)
+                legend = self.layers[kind].legend
+                if legend is not None:
+                    sidecar = _sidecar(cog)
+                    sidecar.write_text(sidecar_xml(legend), encoding='utf-8')
+                    self.add(sidecar)
+                with cog.open('r+b') as file:
+                    os.fsync(file)
+            except WRITE_ERRORS as error:
+                self._remove(cog)  # so that there is room to go on
+                raise cannot_write(target, error) from error
+
+    def _convert(
+        self, kind: Kind, cog: Path, grid: PixelGrid, strips: Sequence[PixelWindow], tags: Mapping[str, str]
+    ) -> None:
+        layer, vrt = self.layers[kind], self.folder / f'{kind}.vrt'
+        present = [
+            (s, self.strips.path(s, kind)) for s in strips if kind in (self.strips.note(s) or {'crc32': {}})['crc32']
+        ]
+        vrt.write_text(_vrt(layer, grid, present, tags), encoding='utf-8')
+        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN='FALSE', GDAL_PAM_ENABLED='YES'):
+            rasterio.shutil.copy(
+                vrt, cog, driver='COG', blocksize=BLOCK, compress='deflate', level=LEVEL, bigtiff='if_safer',
+                num_threads='all_cpus', overviews='ignore_existing', **layer.options,
+            )  # fmt: skip
+
+    def _verify(self, kind: Kind, cog: Path, strips: Sequence[PixelWindow]) -> None:
+        with rasterio.open(cog, OVERVIEW_LEVEL='NONE', NUM_THREADS='ALL_CPUS') as src:
+            for strip in strips:
+                if zlib.crc32(src.read(window=strip.ranges)) != self.strips.checksum(strip, kind):
+                    raise OSError(f'rows {strip.row} to {strip.row_stop} did not reach the disk')
+
+    def add(self, path: Path) -> None:
+        """Let a whole file of the folder be published with the map, under its name."""
+        self._extra.append(path)
+
+    def publish(self) -> None:
+        """Give all files their names, the class map last, and remove the folder.
+
+        Raises:
+            LandcoverError: If that fails; the same command goes on with it.
+        """
+        marker, home = self.folder / _PUBLISH, self.target.parent
+        try:
+            if not marker.exists():
+                names = [path.name for path in self._extra] + [path.name for path in self.paths.values()]
+                write_small(marker, lambda path: path.write_text(json.dumps(names)))
+            names = [name for name in json.loads(marker.read_text()) if (self.folder / name).exists()]
+            for name in names:
+                if not name.endswith('.aux.xml'):
+                    for suffix in _SIDECARS:
+                        if f'{name}{suffix}' not in names:
+                            _sidecar(home / name, suffix).unlink(missing_ok=True)
+                (self.folder / name).replace(home / name)
+            self._lock.close()
+            shutil.rmtree(self.folder, ignore_errors=True)
+        except OSError as error:
+            raise cannot_write(self.target, error) from error
+        self._warn_of_strays()
+
+    def leave(self) -> int:
+        """Let other runs in after a run that failed; a folder in which nothing is finished is removed.
+
+        Returns:
+            Number of finished strips, which the next run with the same plan goes on with.
+        """
+        kept = self.strips.count()
+        self._lock.close()
+        if not kept and not self.is_whole:
+            self.remove()
+        return kept
+
+    def remove(self) -> None:
+        """Remove the folder, with parents that were made for it."""
+        self._lock.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):
+            for parent in self._made:
+                parent.rmdir()
+
+    def _remove(self, path: Path) -> None:
+        for leftover in self.folder.glob(f'{path.name}*'):  # GDAL's temporary files
+            leftover.unlink(missing_ok=True)
 
     def _warn_of_strays(self) -> None:
-        everything = output_paths(self.paths['classes'], confidence=True, probabilities=True)
-        for kind, path in everything.items():
+        every: tuple[Kind, ...] = ('confidence', 'entropy', 'probabilities')
+        for kind, path in output_paths(self.target, every).items():
             if kind not in self.paths and path.exists():
                 log.warning('%s is from an earlier run and does not belong to the new map', path)
 
-    def _discard(self) -> None:
-        for draft in self._drafts.values():
-            draft.discard()
 
-
-@dataclass(frozen=True)
-class _Layer:
-    """What distinguishes the files of a map."""
-
-    bands: Sequence[str]
-    nodata: int
-    options: Mapping[str, str]  # of GDAL's COG driver
-    legend: Legend | None = None  # of codes
-    unit: str = ''
-
-
-def _layers(legend: Legend) -> dict[Kind, _Layer]:
-    average = {'overview_resampling': 'average', 'predictor': 'yes'}
-    names = [legend[code].name for code in legend.codes]
-    return {
-        'classes': _Layer(['land cover'], NODATA, {'overview_resampling': 'mode'}, legend=legend),
-        'confidence': _Layer(['confidence'], PERCENT_NODATA, average, unit='%'),
-        # One class can be read without the other eleven. GDAL before 3.11 warns and interleaves by pixel.
-        'probabilities': _Layer(names, PERCENT_NODATA, {**average, 'interleave': 'band'}, unit='%'),
-    }
-
-
-class _Draft:
-    """One file of a map until it has its name."""
-
-    def __init__(self, target: Path, grid: PixelGrid, layer: _Layer, tags: dict[str, str]) -> None:
-        self._target, self._grid, self._layer, self._tags = target, grid, layer, tags
-        self._strips = hidden_name(target, 'strips')
-        self._cog = hidden_name(target, 'cog')
-        self._dst: Any = None
-        self._sums = np.zeros((grid.height, len(layer.bands)), dtype=np.uint32)  # CRC of each row and band
-        self._written = np.zeros(grid.height, dtype=np.bool_)
-
-    def open(self) -> None:
-        """Open the temporary file for strips, with everything that the COG will inherit."""
-        grid, layer = self._grid, self._layer
-        try:
-            self._dst = rasterio.open(
-                self._strips, 'w', driver='GTiff', height=grid.height, width=grid.width, count=len(layer.bands),
-                dtype='uint8', crs=grid.crs, transform=grid.transform, nodata=layer.nodata, tiled=True,
-                blockxsize=BLOCK, blockysize=BLOCK, compress='deflate', zlevel=1, interleave='band',
-                bigtiff='if_safer', sparse_ok=True,
-            )  # fmt: skip
-            self._dst.descriptions = layer.bands
-            self._dst.units = [layer.unit] * len(layer.bands)
-            if layer.legend is not None:
-                self._dst.write_colormap(1, layer.legend.colormap)
-                self._tags |= {f'CLASS_{code}': layer.legend[code].name for code in layer.legend.codes}
-            self._dst.update_tags(**self._tags)
-        except _WRITE_ERRORS as error:
-            raise cannot_write(self._target, error) from error
-
-    def write(self, row: int, strip: NDArray[np.uint8]) -> None:
-        """Write a strip of shape ``(bands, n, width)``."""
-        bands, rows, width = strip.shape
-        fits = (bands, width) == (len(self._layer.bands), self._grid.width)
-        if not fits or strip.dtype != np.uint8 or not 0 <= row <= row + rows <= self._grid.height:
-            raise ValueError(
-                f'{self._target.name} takes uint8 strips of shape ({len(self._layer.bands)}, n, {self._grid.width}) '
-                f'within {self._grid.height} rows, got {strip.dtype} {strip.shape} at row {row}'
-            )
-        try:
-            self._dst.write(strip, window=((row, row + rows), (0, width)))
-        except _WRITE_ERRORS as error:
-            raise cannot_write(self._target, error) from error
-        self._sums[row : row + rows] = _checksums(strip)
-        self._written[row : row + rows] = True
-
-    def finish(self) -> None:
-        """Turn the strips into a COG, and make sure that it holds every row that was written."""
-        if not self._written.all():
-            missing = np.flatnonzero(~self._written)
-            raise ValueError(f'{len(missing)} rows of {self._target.name} were never written, from row {missing[0]}')
-        try:
-            self._dst.close()
-            if self._layer.legend is not None:
-                _sidecar(self._strips).write_text(_attribute_table(self._layer.legend), encoding='utf-8')
-            self._convert()
-            self._verify()
-            with self._cog.open('r+b') as file:
-                os.fsync(file)
-            self._strips.unlink()  # makes room for the next file's COG
-        except _WRITE_ERRORS as error:
-            raise cannot_write(self._target, error) from error
-
-    def publish(self) -> None:
-        """Give the COG its name."""
-        try:
-            self._target.parent.mkdir(parents=True, exist_ok=True)
-            for suffix in _SIDECARS:
-                _sidecar(self._target, suffix).unlink(missing_ok=True)
-            if self._layer.legend is not None:
-                _sidecar(self._strips).replace(_sidecar(self._target))
-            self._cog.replace(self._target)
-        except OSError as error:
-            raise cannot_write(self._target, error) from error
-
-    def discard(self) -> None:
-        """Remove everything temporary."""
-        if self._dst is not None:
-            _close_quietly(self._dst)
-        for path in (self._strips, self._cog):
-            for leftover in path.parent.glob(f'{glob.escape(path.name)}*'):  # with GDAL's sidecars and .tmp files
-                leftover.unlink(missing_ok=True)
-
-    def _convert(self) -> None:
-        # QGIS and the torchgeo command line may hide sidecars from GDAL; the attribute table comes from one
-        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN='FALSE', GDAL_PAM_ENABLED='YES'):
-            rasterio.shutil.copy(
-                self._strips, self._cog, driver='COG', blocksize=BLOCK, compress='deflate', bigtiff='if_safer',
-                num_threads='all_cpus', overviews='ignore_existing', **self._layer.options,
-            )  # fmt: skip
-
-    def _verify(self) -> None:
-        """Compare the COG with the checksums of the rows that were handed in."""
-        with rasterio.open(self._cog, OVERVIEW_LEVEL='NONE', NUM_THREADS='ALL_CPUS') as src:
-            for row in range(0, self._grid.height, BLOCK):
-                stop = min(row + BLOCK, self._grid.height)
-                sums = _checksums(src.read(window=((row, stop), (0, self._grid.width))))
-                if not np.array_equal(sums, self._sums[row:stop]):
-                    raise OSError(f'rows {row} to {stop} did not reach the disk')
-
-
-def _checksums(strip: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """CRC of each row of each band, shape ``(n, bands)``, of a strip of shape ``(bands, n, width)``."""
-    rows = np.ascontiguousarray(strip.swapaxes(0, 1))
-    return np.array([[zlib.crc32(line) for line in row] for row in rows], dtype=np.uint32)
-
-
-def _close_quietly(dst: Any) -> None:
-    """Close a file that is about to be deleted: what else goes wrong on a full disk is no news."""
-    try:
-        dst.close()
-    except _WRITE_ERRORS:
-        return
-
-
-def _attribute_table(legend: Legend) -> str:
-    """GDAL's XML of category names and a raster attribute table, which QGIS offers as a classification."""
-    columns = (('Value', 0, 5), ('Class', 2, 2), ('R', 0, 6), ('G', 0, 7), ('B', 0, 8))  # GDALRATFieldType, -Usage
-    fields = ''.join(
-        f'<FieldDefn index="{i}"><Name>{name}</Name><Type>{kind}</Type><Usage>{usage}</Usage></FieldDefn>'
-        for i, (name, kind, usage) in enumerate(columns)
+def _vrt(layer: Layer, grid: PixelGrid, strips: Sequence[tuple[PixelWindow, Path]], tags: Mapping[str, str]) -> str:
+    """GDAL's XML of a mosaic of strips, with everything that the COG will inherit."""
+    named = {f'CLASS_{code}': layer.legend[code].name for code in layer.legend.codes} if layer.legend else {}
+    items = ''.join(f'<MDI key={quoteattr(k)}>{escape(v)}</MDI>' for k, v in {**tags, **named}.items())
+    look = ''
+    if layer.legend is not None:
+        colours = layer.legend.colormap
+        entries = [colours.get(value, (0, 0, 0, 255)) for value in range(256)]
+        table = ''.join(f'<Entry c1="{r}" c2="{g}" c3="{b}" c4="{a}"/>' for r, g, b, a in entries)
+        look = f'<ColorInterp>Palette</ColorInterp><ColorTable>{table}</ColorTable>{legend_xml(layer.legend)}'
+    bands = ''.join(
+        f'<VRTRasterBand dataType="Byte" band="{number}"><Description>{escape(name)}</Description>'
+        f'<UnitType>{escape(layer.unit)}</UnitType><NoDataValue>{layer.nodata}</NoDataValue>{look}'
+        f'{"".join(_source(strip, path, number) for strip, path in strips)}</VRTRasterBand>'
+        for number, name in enumerate(layer.bands, start=1)
     )
-    rows = ''.join(
-        f'<Row index="{c.code}">' + ''.join(f'<F>{escape(str(v))}</F>' for v in (c.code, c.name, *c.colour)) + '</Row>'
-        for c in legend
-    )
-    names = ''.join(f'<Category>{escape(name)}</Category>' for name in legend.names)
+    transform = ', '.join(repr(float(v)) for v in grid.transform.to_gdal())
     return (
-        f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{names}</CategoryNames>'
-        f'<GDALRasterAttributeTable tableType="thematic">{fields}{rows}</GDALRasterAttributeTable>'
-        '</PAMRasterBand></PAMDataset>\n'
+        f'<VRTDataset rasterXSize="{grid.width}" rasterYSize="{grid.height}"><SRS>{escape(grid.crs.to_wkt())}</SRS>'
+        f'<GeoTransform>{transform}</GeoTransform><Metadata>{items}</Metadata>{bands}</VRTDataset>\n'
+    )
+
+
+def _source(strip: PixelWindow, path: Path, band: int) -> str:
+    size = f'xSize="{strip.width}" ySize="{strip.height}"'
+    return (
+        f'<SimpleSource><SourceFilename relativeToVRT="1">{escape(path.parent.name)}/{escape(path.name)}'
+        f'</SourceFilename><SourceBand>{band}</SourceBand>'
+        f'<SourceProperties RasterXSize="{strip.width}" RasterYSize="{strip.height}" DataType="Byte"/>'
+        f'<SrcRect xOff="0" yOff="0" {size}/><DstRect xOff="{strip.col}" yOff="{strip.row}" {size}/></SimpleSource>'
     )
 
 

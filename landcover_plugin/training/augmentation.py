@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import kornia.augmentation as K
+import numpy as np
 import torch
 from kornia.augmentation import IntensityAugmentationBase2D
 from kornia.constants import DataKey, Resample
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import LandcoverError
@@ -181,6 +183,10 @@ class BatchTransform(nn.Module):
             return (image * factor).add_(shift)
         factor, shift = self.of_numbers
         return image.mul_(factor).add_(shift)  # a copy of the integers, which nobody else holds
+
+    def normalisation(self, numbers: bool) -> NDArray[np.float32]:
+        """What pixels are multiplied by and what is added, ``(2, C, 1, 1)``: of digital numbers, or of reflectance."""
+        return (self.of_numbers if numbers else self.of_reflectance).cpu().numpy()
 
     def _with_purity(self, out: Batch) -> Batch:
         """The batch with what the loss takes from purity."""

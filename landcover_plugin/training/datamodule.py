@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,8 +23,9 @@ from ..datasets.icgc import ICGCLandCover
 from ..datasets.patches import CataloniaPatches
 from ..datasets.sentinel2 import CataloniaSentinel2, true_colour
 from ..errors import LandcoverError
-from ..grid import PixelGrid, PixelWindow, tile_starts
+from ..grid import PixelGrid, PixelWindow
 from ..legend import LEGEND, NODATA, Legend
+from ..rasters.damage import Damage
 from ..rasters.labels import Aggregation
 from ..rasters.landcover import SourceLegend, year
 from ..rasters.mosaics import Seasons
@@ -31,12 +33,16 @@ from ..rasters.streaming import processors
 from ..sampling.blocks import Split, SplitName, block_split, fold_split
 from ..sampling.inventory import Inventory, cell_size, unknown_values_sentence
 from ..sampling.inventory_cache import cached_inventory
+from ..sampling.lattice import Lattice, cut_strips
 from ..sampling.polygons import polygon_split, write_split
-from ..sampling.samplers import BalancedPatchSampler, CoverSampler, RankSampler, WindowSampler
+from ..sampling.regions import Region, read_polygons, region_of, regions_by
+from ..sampling.runs import Strip, StripRun, divide, join_runs
+from ..sampling.samplers import BalancedPatchSampler, CoverSampler, RankSampler
 from ..sampling.store import STORE_FOLDER, Store
 from .augmentation import Batch, BatchTransform, PurityUse, geometry_augmentations, light_augmentations
 from .batches import pad_and_stack
 from .mixing import MixName, mixing
+from .prediction import WindowBatches
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +98,8 @@ class CataloniaDataModule(GeoDataModule):
         mix_p: float = 0.5,
         bbox: list[float] | None = None,
         bbox_wgs84: list[float] | None = None,
+        aoi: str | list[str] | None = None,
+        damaged: Literal['error', 'nodata'] = 'error',
         overlap: int | None = None,
         store: str | None = None,
         cache: str | None = None,
@@ -144,6 +152,10 @@ class CataloniaDataModule(GeoDataModule):
             mix_p: Probability of mixing a patch.
             bbox: Area to map, [xmin, ymin, xmax, ymax] in units of the mosaics' CRS (default: all of the mosaics).
             bbox_wgs84: Area to map, [west, south, east, north] in degrees.
+            aoi: Vector file with polygons to map, or several files; what lies outside is no data. Together with a bbox:
+                what lies in both.
+            damaged: What to do with blocks of the mosaics that cannot be read when mapping: error, or nodata (leave
+                them out of the map, and say so).
             overlap: Pixels that neighbouring windows share in prediction (default: a quarter of patch_size).
             store: Training store that landcover prepare wrote (default: .landcover/store below root, where there is
                 one); none reads the sources.
@@ -157,7 +169,10 @@ class CataloniaDataModule(GeoDataModule):
         self.cache = Path(cache or Path(root) / CACHE_FOLDER)
         self.images: CataloniaSentinel2 | None = None
         self.labels: ICGCLandCover | None = None
-        self.area: PixelWindow | None = None
+        self.regions: list[Region] = []  #: What to map.
+        #: What yet has to be predicted, if not all of the regions; asked for when the loader is made.
+        self.runs_to_predict: Callable[[], Sequence[StripRun]] | None = None
+        self._normalised = False  # in the threads that read
         self._store: Store | None = None
         self._legend = LEGEND
         self._inventory: Inventory | None = None
@@ -422,8 +437,9 @@ class CataloniaDataModule(GeoDataModule):
         """
         images = self.open_images()
         if stage == 'predict':
-            self.area = self._predict_area()
+            self.regions = [self.region()]
             self.predict_dataset = images
+            images.mosaics.damage = Damage() if self.settings.damaged == 'nodata' else None
             return
         labels = self.open_labels()
         self._check_years(images, labels)
@@ -480,13 +496,37 @@ class CataloniaDataModule(GeoDataModule):
             log.warning('the bbox reaches beyond the mosaics; the map covers %s', grid.bounds(area))
         return area
 
-    def windows_to_predict(self) -> list[PixelWindow]:
-        """Overlapping windows that cover the area to map, row by row."""
-        grid, area, size = self.open_images().grid, self.area or self._predict_area(), self.settings.patch_size
-        overlap = self.overlap
-        rows = tile_starts(area.row, area.row_stop, size=size, overlap=overlap, limit=grid.height)
-        cols = tile_starts(area.col, area.col_stop, size=size, overlap=overlap, limit=grid.width)
-        return [PixelWindow(r, c, size, size) for r in rows for c in cols]
+    def region(self) -> Region:
+        """What to map: all of the mosaics, or what lies in the bbox and in the polygons.
+
+        Raises:
+            LandcoverError: If bbox or polygons are none, or lie outside the mosaics.
+        """
+        grid, area, aoi = self.open_images().grid, self._predict_area(), self.settings.aoi
+        if aoi is None:
+            return Region(grid, area)
+        return region_of(grid, area, read_polygons(aoi, grid), what=f'the aoi {aoi}')
+
+    def regions_by(self, column: str) -> list[Region]:
+        """A region for each polygon of the aoi, named by an attribute.
+
+        Raises:
+            LandcoverError: If there is no aoi, or its polygons cannot be named by it.
+        """
+        grid, aoi = self.open_images().grid, self.settings.aoi
+        if aoi is None:
+            raise LandcoverError(f'maps named by {{{column}}} need polygons with this attribute: give --data.aoi FILE')
+        return regions_by(column, grid, self._predict_area(), read_polygons(aoi, grid))
+
+    @property
+    def lattice(self) -> Lattice:
+        """The windows over the mosaics.
+
+        Raises:
+            LandcoverError: If the overlap is too large.
+        """
+        grid = self.open_images().grid
+        return Lattice(self.settings.patch_size, self.overlap, (grid.height, grid.width))
 
     @property
     def overlap(self) -> int:
@@ -524,11 +564,31 @@ class CataloniaDataModule(GeoDataModule):
         """Test ground, each pixel once."""
         return self._cover('test')
 
-    def predict_dataloader(self) -> DataLoader[Sample]:
-        """Overlapping windows of the area to map, each look after the other."""
-        images = self.open_images()
-        sampler = WindowSampler(images, grid=images.grid, windows=self.windows_to_predict(), looks=images.looks)
-        return self._loader(images, sampler, training=False)
+    def predict_dataloader(self) -> WindowBatches:  # type: ignore[override] # Lightning takes any iterable
+        """Windows of what to map, and each look at them; of several processes, each gets its share."""
+        runs = self._all_runs() if self.runs_to_predict is None else self.runs_to_predict()
+        device = None if self.trainer is None else self.trainer.strategy.root_device.type
+        self._normalised = device == 'cpu'
+        return WindowBatches(
+            self.open_images(),
+            runs,
+            size=self.settings.patch_size,
+            batch_size=self.settings.batch_size,
+            normalisation=self._transform('eval').normalisation(self.open_images().raw) if self._normalised else None,
+            threads=self.settings.num_workers,
+            pin=device == 'cuda',
+        )
+
+    def _all_runs(self) -> list[StripRun]:
+        regions, lattice = self.regions or [self.region()], self.lattice
+        strips = [
+            Strip(number, window)
+            for number, region in enumerate(regions)
+            for window in cut_strips(region.area)
+            if region.meets(window)
+        ]
+        rank = self.trainer.global_rank if self.trainer is not None else 0
+        return join_runs(divide(strips, lattice, self._world())[rank], regions, lattice)
 
     def _cover(self, name: SplitName) -> DataLoader[Sample]:
         images, windows = self.open_images(), self.split.windows(name)
@@ -573,8 +633,8 @@ class CataloniaDataModule(GeoDataModule):
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Normalise the batch on its device; augment it in training."""
-        if self.trainer is None:
+        """Normalise the batch on its device, unless that was done when it was read; augment it in training."""
+        if self.trainer is None or (self.trainer.predicting and self._normalised):
             return batch
         kind = 'train' if self.trainer.training else 'eval'
         return self._transform(kind).to(batch['image'].device)(batch)

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ class LandCoverSegmentation(SemanticSegmentation):
 
     criterion: LandCoverLoss
     test_strata: dict[str, IntArray]
+    #: Turns images into probabilities in prediction, in place of the network.
+    engine: Callable[[Tensor], Tensor] | None = None
 
     def __init__(
         self,
@@ -326,8 +328,9 @@ class LandCoverSegmentation(SemanticSegmentation):
 
     def predict_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor | None]:
         """Probabilities ``(B, num_classes, H, W)`` of the classes, and which pixels were measured."""
+        image = batch['image']
         return {
-            'probabilities': class_probabilities(self(batch['image'])),
+            'probabilities': class_probabilities(self(image)) if self.engine is None else self.engine(image),
             'valid': batch.get('valid'),
             'bounds': batch.get('bounds'),
             'transform': batch.get('transform'),
