@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 _CKPT_WORDS = ('best', 'last', 'hpc')
 
 #: Settings of the data that belong to one run of predict, not to the checkpoint.
-_NOT_FROM_CHECKPOINT = ('bbox', 'bbox_wgs84', 'overlap', 'num_workers', 'store', 'cache')
+_NOT_FROM_CHECKPOINT = ('bbox', 'bbox_wgs84', 'aoi', 'damaged', 'overlap', 'num_workers', 'store', 'cache')
 
 _DESCRIPTIONS = {
     'fit': 'Train a network. Example: landcover fit --config configs/unet.yaml --data.root DIR',
@@ -97,6 +97,7 @@ class LandcoverCLI(LightningCLI):
                 'enable_model_summary': False,
                 'callbacks': [TensorBoardPictures()] if command == 'fit' else [],
                 **({} if command == 'fit' else {'logger': False}),
+                **({'enable_progress_bar': False} if command == 'predict' else {}),  # MapWriter has its own
             },
             seed_everything_default=0,
             parser_class=_Parser,

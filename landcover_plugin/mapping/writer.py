@@ -1,174 +1,321 @@
-"""From predicted windows to a map on disk, as they come."""
+"""From predicted windows to maps on disk: the callback that `landcover predict` gives to Lightning."""
 
-import hashlib
 import logging
-import os
+import re
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import BasePredictionWriter
+import rasterio
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
-from .._version import __version__
 from ..errors import LandcoverError
-from ..grid import taper
-from ..rasters.outputs import check_output
+from ..models.outputs import class_probabilities
+from ..rasters.layers import Kind
 from ..rasters.preview import write_preview
-from ..rasters.writing import MapFile, output_paths
+from ..rasters.writing import MapFolder
+from ..sampling.runs import Strip, StripRun, divide, join_runs
 from ..training.datamodule import CataloniaDataModule
-from .mosaic import BlendedMosaic, Strip, to_codes, to_percent
+from ..training.prediction import block_cache_bytes
+from .maps import MapJob, Tally, strips_of
+from .plan import area_of, settings_of
+from .progress import Progress, duration
+from .provenance import provenance
+from .report import report_of, sha256, write_report
+from .seams import Engine, Refinement, Tidying
+from .session import Predicted, Session
 
 log = logging.getLogger(__name__)
 
+#: The name of an attribute in a path.
+_PLACE = re.compile(r'\{([^{}]+)\}')
 
-class MapWriter(BasePredictionWriter):
-    """Blends the predicted windows and writes the map row by row, in memory that does not grow with its height.
 
-    Windows overlap; each is weighted by a taper that falls towards its rim, and different looks at the same ground
-    (seasons) are averaged. The files appear under their names only when they are whole.
+class TaskEngine:
+    """The reference: the task's own network, as Lightning runs it.
 
     Args:
-        path: The map, a GeoTIFF (COG) on the exact grid of the mosaics: uint8 codes with colours and class names.
+        module: The task.
+        precision: Of the trainer.
+    """
+
+    def __init__(self, module: LightningModule, precision: str) -> None:
+        self.module, self.name = module, f'torch-{precision}'
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Probabilities of normalised images."""
+        return class_probabilities(self.module(images))
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class MapWriter(Callback):
+    """Blends the predicted windows and writes the map strip by strip, in memory that does not grow with the area.
+
+    Windows overlap; each is weighted by a taper that falls towards its rim, and different looks at the same ground
+    (seasons) are averaged. Finished strips are kept in a hidden folder beside the map: a run that was interrupted or
+    killed goes on with the same command and gives the same map. Files appear under their names when they are whole.
+
+    Args:
+        path: The map, a GeoTIFF (COG) on the exact grid of the mosaics: uint8 codes with colours and class names. With
+            the name of an attribute in braces, such as maps/{name}.tif, one map for each polygon of the aoi.
         confidence: Also write <path>_confidence.tif: percent of the chosen class.
+        entropy: Also write <path>_entropy.tif: how undecided the network is, in percent.
         probabilities: Also write <path>_probabilities.tif: percent of each class, one band each.
         png: Also draw <path>.png with a legend.
         overwrite: Replace older files.
+
+    Attributes:
+        refine: Changes probabilities before codes are decided.
+        tidy: Changes codes after they were decided.
 
     Raises:
         LandcoverError: Before predicting, if a file cannot be written; afterwards, if nothing was measured there.
     """
 
+    refine: Refinement | None = None
+    tidy: Tidying | None = None
+
     def __init__(
         self,
         path: str,
         confidence: bool = False,
+        entropy: bool = False,
         probabilities: bool = False,
         png: bool = False,
         overwrite: bool = False,
     ) -> None:
-        super().__init__(write_interval='batch')
         self.path, self.png, self.overwrite = path, png, overwrite
-        self.layers = {'confidence': confidence, 'probabilities': probabilities}
+        wanted: dict[Kind, bool] = {'confidence': confidence, 'entropy': entropy, 'probabilities': probabilities}
+        self.kinds = [kind for kind, is_wanted in wanted.items() if is_wanted]
+        self.jobs: list[MapJob] = []
+        self._session: Session | None = None
+        self._engine: Engine | None = None
         self._stack = ExitStack()
 
+    # Before
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Fail before computing if the map could not be written afterwards."""
+        """Fail before computing if the maps could not be written afterwards."""
         if stage != 'predict':
             return
-        if trainer.world_size > 1:
-            raise LandcoverError(f'predict runs on one device, got {trainer.world_size}: set --trainer.devices 1')
-        for target in output_paths(self.path, **self.layers).values():
-            check_output(target, overwrite=self.overwrite)
-        if self.png:
-            check_output(Path(self.path).with_suffix('.png'), overwrite=self.overwrite)
+        data = data_of(trainer)
+        columns = set(_PLACE.findall(self.path))
+        if len(columns) > 1:
+            raise LandcoverError(f'{self.path} names several attributes; maps are named by one')
+        for column in columns:
+            data.regions = data.regions_by(column)
+        paths = [
+            self.path.replace(f'{{{column}}}', region.name) for region in data.regions for column in columns or ('',)
+        ]
+        self.jobs = [
+            MapJob(region, MapFolder(path, self.kinds, data.legend), data.legend)
+            for region, path in zip(data.regions, paths, strict=True)
+        ]
+        for job in self.jobs:
+            job.folder.check(self._extras(job.folder.target), overwrite=self.overwrite)
+        data.runs_to_predict = lambda: self._begin(trainer, pl_module)
 
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the files."""
-        data = _data_of(trainer)
-        images, area = data.open_images(), data.area
-        if area is None:
-            raise LandcoverError('the data module has no area to map')
-        self._grid, self._area = images.grid, area
-        self._mosaic = BlendedMosaic(area, data.legend.num_classes)
-        size = data.settings.patch_size
-        self._taper = taper(size, data.overlap)
-        self._covered = 0
-        self._file = MapFile(
-            self.path,
-            images.grid.subgrid(area),
-            legend=data.legend,
-            tags=provenance(trainer, pl_module, data),
-            overwrite=self.overwrite,
-            **self.layers,
+    def _extras(self, target: Path) -> list[Path]:
+        """What is written beside the rasters of a map."""
+        return [target.with_suffix('.json'), *([target.with_suffix('.png')] if self.png else [])]
+
+    def make_engine(self, trainer: Trainer, pl_module: LightningModule) -> Engine:
+        """What computes the probabilities."""
+        return TaskEngine(pl_module, str(trainer.precision))
+
+    def settings(self, trainer: Trainer, data: CataloniaDataModule) -> dict[str, Any]:
+        """What decides the maps beside their areas, as JSON: strips of other settings are not gone on with."""
+        path = trainer.ckpt_path
+        return {
+            **settings_of(data),
+            'checkpoint': sha256(path) if path else None,
+            'engine': None if self._engine is None else self._engine.name,
+            'device': trainer.strategy.root_device.type,
+            'layers': list(self.kinds),
+            'refine': repr(self.refine),
+            'tidy': repr(self.tidy),
+        }
+
+    @property
+    def halo(self) -> int:
+        """Pixels around a strip that its result depends on."""
+        return sum(step.halo for step in (self.refine, self.tidy) if step is not None)
+
+    def _begin(self, trainer: Trainer, pl_module: LightningModule) -> Sequence[StripRun]:
+        """Find out what is to be done, and take this process's share of it."""
+        data = data_of(trainer)
+        self._engine = self.make_engine(trainer, pl_module)
+        pl_module.engine = self._engine  # type: ignore[assignment]
+        todo = trainer.strategy.broadcast(self._open(trainer, data) if trainer.is_global_zero else [])
+        share = divide(todo, data.lattice, trainer.world_size)[trainer.global_rank]
+        runs = join_runs(share, [job.region for job in self.jobs], data.lattice, self.halo)
+        images = data.open_images()
+        self._stack.enter_context(rasterio.Env(GDAL_CACHEMAX=block_cache_bytes(images, data.settings.patch_size)))
+        self._begun, self._todo = time.monotonic(), todo
+        self._session = Session(
+            self.jobs,
+            runs,
+            self.kinds,
+            looks=len(images.looks),
+            progress=self._progress(trainer, share),
+            damage=images.mosaics.damage,
+            refine=self.refine,
+            tidy=self.tidy,
         )
-        self._stack.enter_context(self._file)
+        return runs
 
-    def write_on_batch_end(
+    def _progress(self, trainer: Trainer, share: Sequence[Strip]) -> Progress:
+        pixels = sum(strip.window.height * strip.window.width for strip in share)
+        everything = sum(strip.height * strip.width for job in self.jobs for strip in job.strips)
+        if trainer.world_size > 1:
+            name = f'map, process {trainer.global_rank + 1} of {trainer.world_size}'
+            return Progress(pixels, name=name, quiet=not trainer.is_global_zero)
+        return Progress(everything, everything - pixels)
+
+    def _open(self, trainer: Trainer, data: CataloniaDataModule) -> list[Strip]:
+        """Make or take over the folders of the maps; the strips that are missing."""
+        settings = self.settings(trainer, data)
+        self._plans = [{**settings, **area_of(job.region)} for job in self.jobs]
+        self._finished = set()
+        for number, job in enumerate(self.jobs):
+            if job.folder.open(self._plans[number], overwrite=self.overwrite):
+                self._finished.add(number)
+        todo = strips_of(self.jobs, [n for n in range(len(self.jobs)) if n not in self._finished])
+        total = sum(len(job.strips) for n, job in enumerate(self.jobs) if n not in self._finished)
+        if len(todo) < total:
+            log.info('%d of %d strips are there from an earlier run: the others follow', total - len(todo), total)
+        return todo
+
+    # Meanwhile
+
+    def on_predict_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        prediction: Any,
-        batch_indices: Sequence[Any] | None,
+        outputs: Any,
         batch: Any,
         batch_idx: int,
-        dataloader_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
-        """Blend a batch of windows and write the rows that are finished by it."""
-        probabilities = prediction['probabilities'].float().cpu().numpy()
-        valid = prediction['valid'].cpu().numpy()
-        for i, (x, y, *_) in enumerate(batch_indices or ()):
-            window = self._grid.nearest_window(x, y)
-            for strip in self._mosaic.finished(window.row):  # windows come row by row
-                self._write(strip)
-            self._mosaic.add(window, probabilities[i], self._taper * valid[i])
-
-    def _write(self, strip: Strip) -> None:
-        row, probabilities, covered = strip
-        self._covered += int(np.count_nonzero(covered))
-        codes, confidence = to_codes(probabilities, covered)
-        self._file.write_rows(
-            row - self._area.row,
-            codes,
-            confidence if self.layers['confidence'] else None,
-            to_percent(probabilities, covered) if self.layers['probabilities'] else None,
+        """Hand a batch of windows to the thread that blends and writes."""
+        assert self._session is not None  # noqa: S101 - there is a batch
+        self._session.put(
+            Predicted(
+                batch['windows'].cpu().numpy(),
+                outputs['probabilities'].float().cpu().numpy(),
+                outputs['valid'].cpu().numpy(),
+            )
         )
 
+    # Afterwards
+
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the last rows and give the files their names."""
-        with self._stack:
-            for strip in self._mosaic.flush():
-                self._write(strip)
-            if not self._covered:
-                raise LandcoverError(
-                    f'no pixel of the area {self._grid.bounds(self._area)} was measured: it is all nodata; '
-                    'choose another bbox, or check --data.nodata'
-                )
-        total = self._area.height * self._area.width
-        for kind, target in self._file.paths.items():
-            log.info('%s: %s (%d x %d px)', kind, target, self._area.width, self._area.height)
-        if self._covered < total:
-            log.info('%.1f %% of the area was not measured and is no data', 100 * (1 - self._covered / total))
+        """Wait for the strips of all processes; then the first one makes the maps of them."""
+        assert self._session is not None  # noqa: S101 - begun
+        self._session.finish()
+        self._close_engine(pl_module)
+        trainer.strategy.barrier('strips')
+        if trainer.is_global_zero:
+            with self._stack:
+                self._publish(trainer, pl_module, time.monotonic() - self._begun)
+        trainer.strategy.barrier('maps')
+
+    def _publish(self, trainer: Trainer, pl_module: LightningModule, seconds: float) -> None:
+        data = data_of(trainer)
+        jobs = {n: job for n, job in enumerate(self.jobs) if n not in self._finished}
+        tallies = {n: Tally.of(job) for n, job in jobs.items()}
+        if jobs and not any(tally.mapped for tally in tallies.values()):
+            for job in jobs.values():
+                job.folder.remove()
+            bounds = [job.region.grid.bounds(job.region.area) for job in jobs.values()]
+            raise LandcoverError(
+                f'no pixel of the area {bounds[0]} was measured: it is all nodata; '
+                'choose another bbox, or check --data.nodata'
+            )
+        tags = provenance(trainer, pl_module, data)
+        for number, job in jobs.items():
+            tally = tallies[number]
+            if not tally.mapped:
+                log.warning('%s is not written: nothing was measured there', job.folder.target)
+                job.folder.remove()
+                continue
+            begun = time.monotonic()
+            job.join(tags)
+            figures = self._figures(trainer, number, seconds, time.monotonic() - begun)
+            self._add_extras(job, report_of(job, self._plans[number], tags, figures, tally))
+            job.folder.publish()
+            self._tell(job, tally)
+        if self._todo:
+            mapped = sum(strip.window.height * strip.window.width for strip in self._todo) / 1e6
+            log.info('mapped %.1f Mpx in %s (%.2f Mpx/s)', mapped, duration(seconds), mapped / seconds)
+
+    def _add_extras(self, job: MapJob, report: dict[str, Any]) -> None:
+        """Make what lies beside the rasters."""
+        folder, target = job.folder.folder, job.folder.target
+        path = folder / target.with_suffix('.json').name
+        write_report(path, report)
+        job.folder.add(path)
         if self.png:
-            picture = Path(self.path).with_suffix('.png')
-            legend = _data_of(trainer).legend
-            log.info('picture: %s', write_preview(picture, self.path, legend, overwrite=self.overwrite))
+            picture = folder / target.with_suffix('.png').name
+            write_preview(picture, folder / target.name, job.legend, overwrite=True)
+            job.folder.add(picture)
+
+    def _figures(self, trainer: Trainer, number: int, seconds: float, joining: float) -> dict[str, Any]:
+        """What this run of the command did for a map."""
+        pixels = sum(s.window.height * s.window.width for s in self._todo if s.map == number)
+        return {
+            'pixels': pixels,
+            'pixels_of_earlier_runs': sum(s.height * s.width for s in self.jobs[number].strips) - pixels,
+            'seconds': round(seconds, 3),
+            'mpx_per_second': round(sum(s.window.height * s.window.width for s in self._todo) / 1e6 / seconds, 4),
+            'seconds_joining': round(joining, 3),
+            'processes': trainer.world_size,
+        }
+
+    def _tell(self, job: MapJob, tally: Tally) -> None:
+        area = job.region.area
+        for kind, target in job.folder.paths.items():
+            log.info('%s: %s (%d x %d px)', kind, target, area.width, area.height)
+        if tally.mapped < tally.wanted:
+            log.info('%.1f %% of the area was not measured and is no data', 100 * (1 - tally.mapped / tally.wanted))
+        if tally.holes:
+            log.warning(
+                '%d blocks could not be read and may be holes in %s: %s lists them',
+                len(tally.holes), job.folder.target.name, job.folder.target.with_suffix('.json')
+            )  # fmt: skip
+
+    def _close_engine(self, pl_module: LightningModule) -> None:
+        if self._engine is not None:
+            self._engine.close()
+            pl_module.engine = None  # type: ignore[assignment]
+            self._engine = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Remove what was written so far."""
-        self._stack.__exit__(type(exception), exception, exception.__traceback__)
+        """Keep the strips that are finished, and say how to go on."""
+        if self._session is not None:
+            self._session.abandon()
+        self._close_engine(pl_module)
+        self._stack.close()
+        if not trainer.is_global_zero:
+            return
+        kept = sum(job.folder.leave() for job in self.jobs)
+        if kept:
+            total = sum(len(job.strips) for job in self.jobs)
+            log.info('%d of %d strips are kept beside the map: the same command goes on with them', kept, total)
 
 
-def _data_of(trainer: Trainer) -> CataloniaDataModule:
+def data_of(trainer: Trainer) -> CataloniaDataModule:
+    """The data module of a trainer.
+
+    Raises:
+        LandcoverError: If it is another one.
+    """
     data = getattr(trainer, 'datamodule', None)
     if not isinstance(data, CataloniaDataModule):
         raise LandcoverError('MapWriter needs the windows of CataloniaDataModule; pass one to trainer.predict')
     return data
-
-
-def provenance(trainer: Trainer, pl_module: LightningModule, data: CataloniaDataModule) -> dict[str, str]:
-    """Where a map comes from, as tags of its files: network, checkpoint and its hash, bands, dates, software."""
-    images = data.open_images()
-    describe = getattr(pl_module, 'provenance', dict)
-    network = {f'MODEL_{k.upper()}' if k != 'model' else 'MODEL': str(v) for k, v in describe().items()}
-    path = trainer.ckpt_path
-    checkpoint = {'CHECKPOINT': Path(path).name, 'CHECKPOINT_SHA256': sha256(path)} if path else {}
-    packages = ('torch', 'torchgeo', 'lightning', 'segmentation-models-pytorch', 'rasterio')
-    return {
-        **network,
-        **checkpoint,
-        'BANDS': ' '.join(images.bands),
-        'DATES': ' '.join(images.dates),
-        'SEASONS': images.mosaics.seasons,
-        'SOURCES': ' '.join(Path(f).name for f in images.files),
-        'SOFTWARE': ', '.join([f'landcover {__version__}', *(f'{p} {version(p)}' for p in packages)]),
-    }
-
-
-def sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file in hexadecimal digits."""
-    with open(path, 'rb') as file:  # noqa: PTH123 - the path may be text
-        return hashlib.file_digest(file, 'sha256').hexdigest()

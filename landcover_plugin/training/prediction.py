@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from ..datasets.sentinel2 import CataloniaSentinel2
 from ..errors import LandcoverError
 from ..grid import PixelWindow
+from ..rasters.opening import open_raster
 from ..rasters.streaming import ahead, processors
-from ..sampling.lattice import reflected
+from ..sampling.lattice import SWATH_WIDTH, reflected
 from ..sampling.runs import StripRun
+from ..sampling.windows import is_striped, pixel_bytes
 from .augmentation import Batch
 
 
@@ -152,6 +154,14 @@ def read_reflected(
         return image, valid
     rows, cols = (rows - row)[:, None], cols - col
     return image[:, rows, cols], valid[rows, cols]
+
+
+def block_cache_bytes(images: CataloniaSentinel2, size: int) -> int:
+    """Memory for GDAL's blocks: what the windows of one row need again for those of the next."""
+    mosaics, width = images.mosaics, images.grid.width
+    rows = max(size, max(open_raster(path).block_shapes[0][0] for path in images.files))
+    swath = width if is_striped(images.files) else min(width, SWATH_WIDTH)
+    return min(max(rows * swath * pixel_bytes(mosaics) * 5 // 4, 2**26), 2**29)
 
 
 @numba.njit(cache=True, nogil=True)
