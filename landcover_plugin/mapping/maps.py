@@ -75,7 +75,7 @@ class MapJob:
     def join(self, tags: Mapping[str, str]) -> None:
         """Make whole rasters of the strips."""
         places = [self.place(strip) for strip in cut_strips(self.region.area)]
-        self.folder.join(self.region.grid.subgrid(self.region.area), places, tags)
+        self.folder.join(places, tags)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def report_of(
         figures: Of this run of the command.
         tally: What its strips add up to.
     """
-    grid = job.region.grid.subgrid(job.region.area)
+    grid = job.folder.grid
     hectares = hectares_of_pixel(grid)
     mapped = max(tally.mapped, 1)
     classes = [

@@ -113,7 +113,7 @@ class MapWriter(Callback):
             self.path.replace(f'{{{column}}}', region.name) for region in data.regions for column in columns or ('',)
         ]
         self.jobs = [
-            MapJob(region, MapFolder(path, self.kinds, data.legend), data.legend)
+            MapJob(region, MapFolder(path, region.grid.subgrid(region.area), self.kinds, data.legend), data.legend)
             for region, path in zip(data.regions, paths, strict=True)
         ]
         for job in self.jobs:

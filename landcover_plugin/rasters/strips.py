@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import rasterio
-from affine import Affine
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError  # what GDAL raises beside RasterioError has no public name
 from rasterio.errors import RasterioError
 
-from ..grid import PixelWindow
+from ..grid import PixelGrid, PixelWindow
 from .layers import Kind, Layer
 from .outputs import cannot_write
 from .staging import write_small
@@ -38,11 +37,12 @@ class StripFolder:
 
     Args:
         folder: Where they are; need not exist yet.
+        grid: Of the map; strips are counted from its first pixel.
         layers: Of the map.
     """
 
-    def __init__(self, folder: Path, layers: Mapping[Kind, Layer]) -> None:
-        self.folder, self.layers = folder, dict(layers)
+    def __init__(self, folder: Path, grid: PixelGrid, layers: Mapping[Kind, Layer]) -> None:
+        self.folder, self.grid, self.layers = folder, grid, dict(layers)
 
     def path(self, strip: PixelWindow, kind: Kind) -> Path:
         """The raster of one layer."""
@@ -77,14 +77,8 @@ class StripFolder:
         shape = len(layer.bands), strip.height, strip.width
         if array.shape != shape or array.dtype != np.uint8:
             raise ValueError(f'{kind} of this strip is uint8 of shape {shape}, got {array.dtype} {array.shape}')
-        options: dict[str, Any] = {
-            'compress': 'deflate',
-            'zlevel': 1,
-            'interleave': 'band',
-            'sparse_ok': True,
-            'nodata': layer.nodata,
-        }
-        options['transform'] = Affine(1, 0, strip.col, 0, -1, -strip.row)  # in pixels, for whoever looks at it
+        options: dict[str, Any] = {'compress': 'deflate', 'zlevel': 1, 'interleave': 'band', 'sparse_ok': True}
+        options |= {'nodata': layer.nodata, 'crs': self.grid.crs, 'transform': self.grid.subgrid(strip).transform}
         if strip.width > BLOCK:
             options |= {'tiled': True, 'blockxsize': BLOCK, 'blockysize': BLOCK}
         with rasterio.open(

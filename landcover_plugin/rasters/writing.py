@@ -55,6 +55,7 @@ class MapFolder:
 
     Args:
         path: The class map, ``.tif``.
+        grid: CRS, transform and shape.
         kinds: Layers beside it.
         legend: Codes, names and colours.
 
@@ -64,13 +65,14 @@ class MapFolder:
         strips: What is finished.
     """
 
-    def __init__(self, path: PathLike, kinds: Sequence[Kind] = (), legend: Legend = LEGEND) -> None:
+    def __init__(self, path: PathLike, grid: PixelGrid, kinds: Sequence[Kind] = (), legend: Legend = LEGEND) -> None:
+        self.grid = grid
         self.paths = {kind: target.absolute() for kind, target in output_paths(path, kinds).items()}
         self.target = self.paths['classes']
         self.folder = self.target.with_name(f'.{self.target.stem}.part')
         every = map_layers(legend)
         self.layers = {kind: every[kind] for kind in self.paths}
-        self.strips = StripFolder(self.folder / 'strips', self.layers)
+        self.strips = StripFolder(self.folder / 'strips', grid, self.layers)
         self._extra: list[Path] = []
         self._lock = ExitStack()
         self._made: list[Path] = []  # parents that were not there before
@@ -130,11 +132,10 @@ class MapFolder:
             )  # fmt: skip
         return False
 
-    def join(self, grid: PixelGrid, strips: Sequence[PixelWindow], tags: Mapping[str, str]) -> None:
+    def join(self, strips: Sequence[PixelWindow], tags: Mapping[str, str]) -> None:
         """Make COGs from the strips, and make sure that they hold what was written.
 
         Args:
-            grid: CRS, transform and shape of the map.
             strips: Windows of all strips, counted from the first pixel of the map; those that are missing in the
                 folder are no data.
             tags: Where the map comes from, for the metadata of each file.
@@ -146,7 +147,7 @@ class MapFolder:
             cog = self.folder / target.name
             try:
                 self._remove(cog)
-                self._convert(kind, cog, grid, strips, tags)
+                self._convert(kind, cog, strips, tags)
                 self._verify(kind, cog, strips)
                 legend = self.layers[kind].legend
                 if legend is not None:
@@ -159,14 +160,12 @@ class MapFolder:
                 self._remove(cog)  # so that there is room to go on
                 raise cannot_write(target, error) from error
 
-    def _convert(
-        self, kind: Kind, cog: Path, grid: PixelGrid, strips: Sequence[PixelWindow], tags: Mapping[str, str]
-    ) -> None:
+    def _convert(self, kind: Kind, cog: Path, strips: Sequence[PixelWindow], tags: Mapping[str, str]) -> None:
         layer, vrt = self.layers[kind], self.folder / f'{kind}.vrt'
         present = [
             (s, self.strips.path(s, kind)) for s in strips if kind in (self.strips.note(s) or {'crc32': {}})['crc32']
         ]
-        vrt.write_text(_vrt(layer, grid, present, tags), encoding='utf-8')
+        vrt.write_text(_vrt(layer, self.grid, present, tags), encoding='utf-8')
         with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN='FALSE', GDAL_PAM_ENABLED='YES'):
             rasterio.shutil.copy(
                 vrt, cog, driver='COG', blocksize=BLOCK, compress='deflate', level=LEVEL, bigtiff='if_safer',
