@@ -275,32 +275,6 @@ def check_bbox(bbox: Sequence[float]) -> tuple[float, float, float, float]:
     return xmin, ymin, xmax, ymax
 
 
-def tile_starts(start: int, stop: int, *, size: int, overlap: int, limit: int) -> list[int]:
-    """Starts of windows of ``size`` pixels that cover ``[start, stop)`` along one axis, evenly spaced.
-
-    Neighbours share at least ``overlap`` pixels, and half of it lies before ``start`` and after ``stop``
-    where ``[0, limit)`` has room, so that no pixel is only seen from the rim of a window. No window leaves
-    ``[0, limit)`` unless none fits into it.
-
-    Examples:
-        >>> tile_starts(0, 100, size=40, overlap=10, limit=100)
-        [0, 30, 60]
-        >>> tile_starts(50, 60, size=40, overlap=10, limit=100)
-        [35]
-        >>> tile_starts(0, 30, size=40, overlap=10, limit=30)
-        [0]
-    """
-    if not 0 <= overlap < size:
-        raise LandcoverError(f'overlap must be in [0, {size}) px, the patch size, got {overlap}')
-    first, last = max(start - overlap // 2, 0), min(stop + overlap // 2, limit)
-    count = max(math.ceil((last - first - overlap) / (size - overlap)), 1)
-    if count == 1:
-        centred = (first + last - size) // 2
-        return [min(max(centred, 0), max(limit - size, 0))]
-    step = (last - size - first) / (count - 1)
-    return [first + round(i * step) for i in range(count)]
-
-
 def taper(size: int, overlap: int) -> NDArray[np.float32]:
     """Blending weights of a square window: 1 inside, falling linearly to the rim over ``overlap`` pixels.
 

@@ -1,7 +1,6 @@
 """The pixel grid: windows, outward growth, degrees, tiles and tapers hold their invariants everywhere."""
 
 import copy
-import itertools
 import math
 import pickle
 
@@ -12,7 +11,7 @@ from pyproj import Transformer
 from rasterio.crs import CRS
 
 from landcover_plugin.errors import LandcoverError
-from landcover_plugin.grid import AnchoredRes, PixelGrid, PixelWindow, check_bbox, taper, tile_starts
+from landcover_plugin.grid import AnchoredRes, PixelGrid, PixelWindow, check_bbox, taper
 
 UTM = CRS.from_epsg(32631)
 GRIDS = [
@@ -146,36 +145,6 @@ def test_alignment_knows_size_and_phase() -> None:
     assert not grid(10).aligned_with(grid(1))
     degree = 1 / 3600
     assert not grid(degree).aligned_with(grid(degree * 1.00002))  # 2 px over the whole of Catalonia
-
-
-def test_tiles_cover_all_and_stay_inside() -> None:
-    rng = np.random.default_rng(5)
-    for _ in range(3000):
-        size = int(rng.integers(1, 60))
-        overlap = int(rng.integers(0, size))
-        limit = int(rng.integers(1, 300))
-        start = int(rng.integers(0, limit))
-        stop = int(rng.integers(start + 1, limit + 1))
-        starts = tile_starts(start, stop, size=size, overlap=overlap, limit=limit)
-        case = (start, stop, size, overlap, limit, starts)
-        covered = np.zeros(limit + 2 * size, bool)
-        for s in starts:
-            covered[s : s + size] = True
-        assert covered[start:stop].all(), case
-        assert starts == sorted(set(starts)), case
-        if size > limit:
-            assert starts == [0], case
-            continue
-        assert min(starts) >= 0 and max(starts) + size <= limit, case
-        assert all(a + size - b >= overlap for a, b in itertools.pairwise(starts)), case
-        assert starts[0] <= max(start - overlap // 2, 0), case
-        assert starts[-1] + size >= min(stop + overlap // 2, limit), case
-
-
-@pytest.mark.parametrize('overlap', [-1, 32, 300])
-def test_an_impossible_overlap_is_told(overlap: int) -> None:
-    with pytest.raises(LandcoverError, match=rf'\[0, 32\) px, the patch size, got {overlap}'):
-        tile_starts(0, 10, size=32, overlap=overlap, limit=10)
 
 
 @pytest.mark.parametrize(('size', 'overlap'), [(1, 0), (2, 1), (7, 3), (8, 0), (8, 7), (64, 32), (64, 63)])

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 
 from landcover_plugin.errors import LandcoverError
-from landcover_plugin.grid import PixelWindow, taper, tile_starts
-from landcover_plugin.mapping.mosaic import STRIP, BlendedMosaic, to_codes, to_percent
+from landcover_plugin.grid import PixelWindow, taper
+from landcover_plugin.mapping.deciding import confidence_of, decide
+from landcover_plugin.mapping.mosaic import STRIP, BlendedMosaic
+from landcover_plugin.sampling.lattice import Lattice
 
 CLASSES = 13
 
@@ -15,7 +17,7 @@ def one_hot(codes):
 def collect(strips, area):
     """Assemble strips, checking that they follow one another without a gap and own their memory."""
     rows, probabilities, covered = [], [], []
-    for row, p, c in strips:
+    for row, (p, c) in strips:
         assert p.dtype == np.float32 and c.dtype == bool
         assert p.shape == (CLASSES, *c.shape) and c.shape[1] == area.width and 1 <= len(c) <= STRIP
         assert p.base is None
@@ -25,18 +27,16 @@ def collect(strips, area):
     return rows, probabilities, covered
 
 
-def blend(area, size, overlap, limits, look, rng, *, weights=None):
+def blend(area, lattice, look, rng, *, weights=None):
     """Map an area with a network ``look(window) -> probabilities``; windows of a row come in any order."""
     mosaic = BlendedMosaic(area, CLASSES)
-    rows = tile_starts(area.row, area.row_stop, size=size, overlap=overlap, limit=limits[0])
-    cols = tile_starts(area.col, area.col_stop, size=size, overlap=overlap, limit=limits[1])
-    weight = taper(size, overlap) if weights is None else weights
+    weight = taper(lattice.size, lattice.overlap) if weights is None else weights
+    windows = list(lattice.windows(area))
     strips, held = [], 0
-    for row in rows:
+    for row in sorted({window.row for window in windows}):
         strips += mosaic.finished(row)
-        for col in rng.permutation(cols):
-            window = PixelWindow(row, int(col), size, size)
-            mosaic.add(window, look(window), weight)
+        for i in rng.permutation([i for i, window in enumerate(windows) if window.row == row]):
+            mosaic.add(windows[i], look(windows[i]), weight)
         held = max(held, mosaic.rows_held)
     strips += mosaic.flush()
     done, probabilities, covered = collect(strips, area)
@@ -44,20 +44,29 @@ def blend(area, size, overlap, limits, look, rng, *, weights=None):
     return np.concatenate(probabilities, axis=1), np.concatenate(covered), held
 
 
+def sure(probabilities, covered, kinds=('confidence',)):
+    """Codes and the layers asked for, of means."""
+    found = decide(probabilities, covered.astype(np.float32), kinds)
+    return found['classes'][0], *(found[kind] for kind in kinds)
+
+
 @pytest.mark.parametrize('seed', range(30))
 def test_a_one_hot_oracle_gives_back_the_labels_exactly(seed):
     rng = np.random.default_rng(seed)
     size = int(rng.integers(4, 40))
     overlap = int(rng.integers(0, size))
-    limits = tuple(rng.integers(size, 130, 2))  # areas start and end anywhere, at the border too
-    row, col = rng.integers(0, limits[0] - 1), rng.integers(0, limits[1] - 1)
-    area = PixelWindow(int(row), int(col), int(rng.integers(1, limits[0] - row)), int(rng.integers(1, limits[1] - col)))
-    truth = rng.integers(1, CLASSES, limits).astype(np.uint8)
-    probabilities, covered, held = blend(
-        area, size, overlap, limits, lambda w: one_hot(truth[w.row : w.row_stop, w.col : w.col_stop]), rng
-    )
+    shape = tuple(rng.integers(1, 130, 2).tolist())  # areas start and end anywhere, at the border too
+    row, col = int(rng.integers(0, shape[0])), int(rng.integers(0, shape[1]))
+    area = PixelWindow(row, col, int(rng.integers(1, shape[0] - row + 1)), int(rng.integers(1, shape[1] - col + 1)))
+    truth = rng.integers(1, CLASSES, shape).astype(np.uint8)
+    wide = np.pad(truth, 200, mode='symmetric')
+
+    def look(w):
+        return one_hot(wide[w.row + 200 : w.row_stop + 200, w.col + 200 : w.col_stop + 200])
+
+    probabilities, covered, held = blend(area, Lattice(size, overlap, shape), look, rng)
     assert covered.all()
-    codes, confidence = to_codes(probabilities, covered)
+    codes, confidence = sure(probabilities, covered)
     expected = truth[area.row : area.row_stop, area.col : area.col_stop]
     assert np.array_equal(codes, expected)
     assert (confidence == 100).all()
@@ -68,6 +77,7 @@ def test_a_one_hot_oracle_gives_back_the_labels_exactly(seed):
 def test_blend_is_the_weighted_mean():
     rng = np.random.default_rng(1)
     area, size, overlap = PixelWindow(3, 5, 50, 71), 24, 11
+    pad = size
     seen = []
 
     def look(window):
@@ -75,13 +85,13 @@ def test_blend_is_the_weighted_mean():
         seen.append((window, p))
         return p
 
-    probabilities, covered, _ = blend(area, size, overlap, (60, 90), look, rng)
-    sums, weights = np.zeros((CLASSES, 100, 100)), np.zeros((100, 100))
+    probabilities, covered, _ = blend(area, Lattice(size, overlap, (60, 90)), look, rng)
+    sums, weights = np.zeros((CLASSES, 150, 150)), np.zeros((150, 150))
     for w, p in seen:
-        at = np.s_[w.row : w.row_stop, w.col : w.col_stop]
+        at = np.s_[w.row + pad : w.row_stop + pad, w.col + pad : w.col_stop + pad]
         sums[:, *at] += p * taper(size, overlap)
         weights[at] += taper(size, overlap)
-    at = np.s_[area.row : area.row_stop, area.col : area.col_stop]
+    at = np.s_[area.row + pad : area.row_stop + pad, area.col + pad : area.col_stop + pad]
     assert covered.all()
     np.testing.assert_allclose(probabilities, sums[:, *at] / weights[at], atol=1e-6)
     np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
@@ -117,10 +127,10 @@ def test_pixels_without_weight_are_not_covered():
     expected[15:23, 5:13] = weights > 0
     assert rows == list(range(10, 50))
     assert np.array_equal(covered, expected)
-    codes, confidence = to_codes(probabilities, covered)
+    codes, (confidence,), (entropy,), percent = sure(probabilities, covered, ('confidence', 'entropy', 'probabilities'))
     assert np.array_equal(codes, np.where(expected, 7, 0))
     assert np.array_equal(confidence, np.where(expected, 100, 255))
-    percent = to_percent(probabilities, covered)
+    assert np.array_equal(entropy, np.where(expected, 0, 255))
     assert percent.shape == (CLASSES - 1, 40, 30)
     assert np.array_equal(percent[6], confidence) and set(np.unique(percent[0])) == {0, 255}
 
@@ -130,26 +140,54 @@ def test_channel_0_is_never_chosen_and_ties_go_to_the_lower_code():
     p[0] = 0.9, 0.9, 0
     p[5] = 0.1, 0.05, 0.5
     p[9] = 0, 0.05, 0.5
-    codes, confidence = to_codes(p, np.ones((1, 3), bool))
+    codes, confidence = sure(p, np.ones((1, 3), bool))
     assert codes.tolist() == [[5, 5, 5]]
-    assert confidence.tolist() == [[10, 5, 50]]
+    assert confidence.tolist() == [[[10, 5, 50]]]
 
 
-def test_codes_and_confidence_agree_with_argmax_and_max():
-    p = np.random.default_rng(3).dirichlet(np.ones(CLASSES), (20, 31)).transpose(2, 0, 1).astype('f4')
-    codes, confidence = to_codes(p, np.ones((20, 31), bool))
-    assert np.array_equal(codes, p[1:].argmax(axis=0) + 1)
-    assert np.array_equal(confidence, np.rint(100 * p[1:].max(axis=0)))
-    assert codes.dtype == confidence.dtype == np.uint8
+def test_layers_agree_with_numpy():
+    rng = np.random.default_rng(3)
+    p = rng.dirichlet(np.ones(CLASSES - 1), (20, 31)).transpose(2, 0, 1).astype('f4')
+    p = np.concatenate([np.zeros((1, 20, 31), 'f4'), p])
+    weights = rng.uniform(0.1, 5, (20, 31)).astype('f4')
+    kinds = ('confidence', 'entropy', 'probabilities')
+    found = decide(p * weights, weights, kinds)
+    expected = -(p[1:] * np.log(p[1:])).sum(0) / np.log(CLASSES - 1)
+    assert np.array_equal(found['classes'][0], p[1:].argmax(axis=0) + 1)
+    for layer, values in zip(kinds, (p[1:].max(axis=0), expected, p[1:]), strict=True):
+        assert found[layer].dtype == np.uint8
+        assert (abs(found[layer] - 100 * values) <= 0.501).all()
+    assert np.array_equal(confidence_of(p, found['classes'][0]), sure(p, weights > 0)[1][0])
 
 
-@pytest.mark.parametrize('decide', [to_codes, to_percent])
-def test_nan_of_a_covered_pixel_is_an_error(decide):
+@pytest.mark.parametrize('kinds', [(), ('confidence',), ('entropy', 'probabilities')])
+def test_nan_of_a_covered_pixel_is_an_error(kinds):
     p = np.full((CLASSES, 2, 2), 1 / CLASSES, np.float32)
     p[3, 1, 1] = np.nan
     with pytest.raises(LandcoverError, match='NaN at 1 pixels: map with 32-bit precision'):
-        decide(p, np.ones((2, 2), bool))
-    decide(p, np.array([[True, True], [True, False]]))
+        decide(p, np.ones((2, 2), np.float32), kinds)
+    decide(p, np.array([[1, 1], [1, 0]], np.float32), kinds)
+
+
+def test_decided_rows_are_those_of_the_means():
+    """Both ways to release rows agree, also where no window came and where rows end in the middle of a piece."""
+    rng = np.random.default_rng(5)
+    area = PixelWindow(10, 20, 100, 30)
+    kinds = ('confidence', 'entropy', 'probabilities')
+    found = []
+    for way in ('decided', 'finished'):
+        rng = np.random.default_rng(5)
+        mosaic, rows = BlendedMosaic(area, CLASSES), []
+        for row in (15, 23, 50):
+            rows += mosaic.decided(row, kinds) if way == 'decided' else mosaic.finished(row)
+            p = rng.dirichlet(np.ones(CLASSES), (20, 20)).transpose(2, 0, 1).astype('f4')
+            mosaic.add(PixelWindow(row, 25, 20, 20), p, rng.uniform(0, 1, (20, 20)).astype('f4').round())
+        rows += mosaic.decided(999, kinds) if way == 'decided' else mosaic.flush()
+        if way == 'finished':
+            rows = [(row, decide(p, covered.astype('f4'), kinds)) for row, (p, covered) in rows]
+        found.append({k: np.concatenate([layers[k] for _, layers in rows], axis=1) for k in ('classes', *kinds)})
+    for kind, layer in found[0].items():
+        assert layer.shape[1:] == (100, 30) and np.array_equal(layer, found[1][kind])
 
 
 def test_released_rows_cannot_change():
@@ -194,12 +232,12 @@ def test_memory_does_not_grow_with_the_area():
     patch, weights = one_hot(np.full((size, 20), 2)), np.ones((size, 20), np.float32)
     held, rows = set(), 0
     for row in range(0, area.height - size + 1, step):
-        rows += sum(len(covered) for _, _, covered in mosaic.finished(row))
+        rows += sum(len(covered) for _, (_, covered) in mosaic.finished(row))
         mosaic.add(PixelWindow(row, 0, size, 20), patch, weights)
         held.add(mosaic.rows_held)
     assert held == {size}
     assert mosaic._sums.nbytes == CLASSES * size * 20 * 4
-    assert rows + sum(len(covered) for _, _, covered in mosaic.flush()) == area.height
+    assert rows + sum(len(covered) for _, (_, covered) in mosaic.flush()) == area.height
 
 
 def test_an_iterator_that_is_dropped_loses_nothing():

@@ -193,12 +193,11 @@ class MapFolder:
             if not marker.exists():
                 names = [path.name for path in self._extra] + [path.name for path in self.paths.values()]
                 write_small(marker, lambda path: path.write_text(json.dumps(names)))
-            names = [name for name in json.loads(marker.read_text()) if (self.folder / name).exists()]
-            for name in names:
-                if not name.endswith('.aux.xml'):
-                    for suffix in _SIDECARS:
-                        if f'{name}{suffix}' not in names:
-                            _sidecar(home / name, suffix).unlink(missing_ok=True)
+            names = json.loads(marker.read_text())
+            for name in (name for name in names if (self.folder / name).exists()):
+                for suffix in _SIDECARS:
+                    if f'{name}{suffix}' not in names:
+                        _sidecar(home / name, suffix).unlink(missing_ok=True)
                 (self.folder / name).replace(home / name)
             self._lock.close()
             shutil.rmtree(self.folder, ignore_errors=True)
