@@ -139,8 +139,9 @@ def region_of(grid: PixelGrid, area: PixelWindow, frame: gpd.GeoDataFrame, *, na
     """
     polygons = shapely.get_parts(frame.geometry.to_numpy())
     polygons = polygons[shapely.intersects(polygons, shapely.box(*grid.bounds(area)))]
-    bounds = shapely.total_bounds(polygons)
-    part = grid.window(bounds).intersection(area) if len(polygons) else PixelWindow(0, 0, 0, 0)
+    part = PixelWindow(0, 0, 0, 0)
+    if len(polygons):
+        part = grid.window(shapely.total_bounds(polygons)).intersection(area)
     if part.is_empty:
         raise LandcoverError(
             f'{what} lies outside the area that can be mapped, {[round(v, 2) for v in grid.bounds(area)]} in '
