@@ -166,16 +166,17 @@ def test_batches_hold_what_they_promise(scene: Scene) -> None:
     dm = data(scene)
     dm.setup('fit')
     types = {'image': torch.uint16, 'valid': torch.bool, 'mask': torch.uint8, 'purity': torch.uint8}  # as in the files
+    types['windows'] = torch.int64
     loaders = {
         dm.train_dataloader(): {'image', 'valid', 'mask'},
         dm.val_dataloader(): {'image', 'valid', 'mask'},
         dm.test_dataloader(): {'image', 'valid', 'mask', 'purity'},
-        dm.predict_dataloader(): {'image', 'valid'},
+        dm.predict_dataloader(): {'image', 'valid', 'windows'},
     }
     for loader, keys in loaders.items():
         for batch in loader:
             assert {k: v.dtype for k, v in batch.items()} == {k: types[k] for k in keys}
-            assert {v.shape[-2:] for v in batch.values()} == {batch['valid'].shape[-2:]}
+            assert {v.shape[-2:] for k, v in batch.items() if k != 'windows'} == {batch['valid'].shape[-2:]}
 
 
 @pytest.mark.parametrize('length', [1, 3, 4, 5, 9])
@@ -446,13 +447,13 @@ def bbox_of(dm: CataloniaDataModule, row: float, col: float, height: float, widt
 def area(scene: Scene, *box: float, **settings: Any) -> PixelWindow | None:
     dm = data(scene, bbox=bbox_of(data(scene), *box), **settings)
     dm.setup('predict')
-    return dm.area
+    return dm.regions[0].area
 
 
 def test_without_a_bbox_all_is_mapped(scene: Scene) -> None:
     dm = data(scene)
     dm.setup('predict')
-    assert dm.area == PixelWindow(0, 0, 192, 256)
+    assert dm.regions[0].area == PixelWindow(0, 0, 192, 256)
 
 
 def test_a_bbox_grows_to_whole_pixels(scene: Scene, warnings_of: pytest.LogCaptureFixture) -> None:
@@ -485,7 +486,8 @@ def test_a_bbox_that_is_none_is_told(scene: Scene, bbox: list[float], sentence: 
 def test_a_bbox_in_degrees(scene: Scene) -> None:
     dm = data(scene, bbox_wgs84=[1.805, 41.54, 1.81, 41.545])
     dm.setup('predict')
-    assert dm.area is not None and 35 < dm.area.height < 75 and 35 < dm.area.width < 60
+    (found,) = dm.regions
+    assert 35 < found.area.height < 75 and 35 < found.area.width < 60
     with pytest.raises(LandcoverError, match='lies outside the mosaics'):
         data(scene, bbox_wgs84=[2.9, 41.0, 3.0, 41.1]).setup('predict')
 
@@ -497,7 +499,7 @@ def test_an_overlap_that_leaves_no_step_is_told(scene: Scene, overlap: int) -> N
     with pytest.raises(
         LandcoverError, match=re.escape(f'overlap must be in [0, 32) px, the patch size, got {overlap}')
     ):
-        dm.windows_to_predict()
+        dm.predict_dataloader()
 
 
 def test_prediction_needs_no_labels(scene: Scene, tmp_path: Path) -> None:
@@ -509,11 +511,13 @@ def test_prediction_needs_no_labels(scene: Scene, tmp_path: Path) -> None:
     dm.load_state_dict(trained.state_dict())
     dm.setup('predict')
     covered = np.zeros((192, 256), dtype=int)
-    for window in dm.windows_to_predict():
-        covered[window.slices_in(PixelWindow(0, 0, 192, 256))] += 1
-    assert (covered > 0).all()
-    batch = next(iter(dm.predict_dataloader()))
-    assert set(batch) == {'image', 'valid'} and dm.labels is None
+    for batch in dm.predict_dataloader():
+        assert set(batch) == {'image', 'valid', 'windows'}
+        for _, row, col, _ in batch['windows'].tolist():
+            covered[max(row, 0) : row + PATCH, max(col, 0) : col + PATCH] += 1
+    with rasterio.open(scene.images[0]) as src:
+        assert ((covered > 0) >= (src.read() > 0).any(0)).all()
+    assert dm.labels is None
     out = dm._transform('eval')(batch)
     assert out['image'].isfinite().all()
 
@@ -523,7 +527,9 @@ def test_patches_larger_than_the_mosaic_are_predicted(tmp_path: Path) -> None:
     dm = data(tmp_path, patch_size=64, mean=[0.0] * 10, std=[1.0] * 10)
     dm.setup('predict')
     (batch,) = list(dm.predict_dataloader())
-    assert batch['image'].shape == (1, 10, 64, 64) and batch['valid'].sum() == 41 * 53
+    assert batch['image'].shape == (4, 10, 64, 64) and len(batch['windows']) == 1
+    assert batch['valid'][0].all(), 'what lies beyond the mosaic is its mirror image'
+    assert not batch['valid'][1:].any() and not batch['image'][1:].any(), 'the batch is filled up'
 
 
 def test_pictures_are_true_colour_or_the_first_bands(scene: Scene) -> None:
