@@ -97,7 +97,7 @@ class _Maker:
         for n in range(self.count):
             pair = [lines[i] for lines, i in ((first, n), (second, self.count - 1 - n)) if i < len(lines)]
             if len(pair) == 2:
-                self.program.append((LARGER, *pair, 0))
+                self.program.append((LARGER, pair[0], pair[1], 0))
             found += pair[:1]
         return found
 

@@ -114,12 +114,12 @@ class BayesianSmoothing:
         return selection_program(self.window, _share_of(self.window**2, self.neighbour_fraction))
 
 
-def _log(values: Floats) -> Floats:
-    return np.log(values, out=values)
+def _logits(probabilities: Floats) -> Floats:
+    return np.log(probabilities / (np.float32(1) - probabilities))
 
 
 #: The logit of the least probability, by the arithmetic of arrays.
-_FLOOR = _log(np.full(64, np.float32(LEAST) / (np.float32(1) - np.float32(LEAST)), dtype=np.float32))[0]
+_FLOOR = _logits(np.full(64, LEAST, dtype=np.float32))[0]
 
 
 def _heights(probabilities: Floats, covered: Flags) -> Floats:
@@ -128,7 +128,7 @@ def _heights(probabilities: Floats, covered: Flags) -> Floats:
     if np.isnan(p.max()):
         raise LandcoverError('the network gave NaN: map with 32-bit precision, or choose another checkpoint')
     np.clip(p, np.float32(LEAST), np.float32(1 - LEAST), out=p)
-    return np.maximum(_log(p / (np.float32(1) - p)) - _FLOOR, np.float32(0))
+    return np.maximum(_logits(p) - _FLOOR, np.float32(0))
 
 
 def _to_probabilities(heights: Floats, covered: Flags) -> None:
