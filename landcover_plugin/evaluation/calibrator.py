@@ -28,20 +28,24 @@ class TemperatureCalibration(pl.Callback):
         self._sample = PixelSample(pixels, seed)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Fail before computing if the temperature could not be written afterwards.
+        """Refuse what cannot be: each device would see a part of the ground.
 
         Raises:
-            LandcoverError: If there is no checkpoint, its folder is read-only, or several devices share the ground.
+            LandcoverError: If there are several devices.
         """
         if trainer.world_size > 1:
             raise LandcoverError(f'calibrate runs on one device, got {trainer.world_size}: set --trainer.devices 1')
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget an earlier run; fail before computing if the temperature could not be written afterwards.
+
+        Raises:
+            LandcoverError: If there is no checkpoint, or its folder is read-only.
+        """
+        self._sample = PixelSample(self.pixels, self.seed)
         if not trainer.ckpt_path:
             raise LandcoverError('calibrate needs --ckpt_path, the checkpoint whose probabilities are calibrated')
         check_output(temperature_path(trainer.ckpt_path), overwrite=True)
-
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget an earlier run."""
-        self._sample = PixelSample(self.pixels, self.seed)
 
     def on_validation_batch_end(
         self,

@@ -56,9 +56,7 @@ def _member(
     checkpoint = read_checkpoint(path)
     data = checkpoint.get('CataloniaDataModule', {})
     if not {'channels', 'mean', 'std'} <= set(data):
-        raise LandcoverError(
-            f'{path} cannot join an ensemble: it lacks the channels and normalisation of landcover fit'
-        )
+        raise LandcoverError(f'{path} was not written by landcover fit: it lacks the channels and their normalisation')
     if _bands(data['channels']) != _bands(channels):
         raise LandcoverError(
             f'{path} was trained on the channels {data["channels"]}, the images have {channels}: an ensemble needs '
@@ -103,8 +101,8 @@ def renormalisation(
 
     Examples:
         >>> own = renormalisation([0.1], [0.2], [0.2], [0.1])
-        >>> own(torch.tensor([0.0, 1.0, -0.5]).reshape(3, 1, 1, 1)).flatten().tolist()
-        [0.0, 1.0, -2.0]
+        >>> own(torch.tensor([0.0, 1.0, -0.5]).reshape(3, 1, 1, 1)).flatten()
+        tensor([ 0.,  1., -2.])
     """
     m, s, own_m, own_s = (_numbers(v) for v in (mean, std, own_mean, own_std))
     if torch.equal(m, own_m) and torch.equal(s, own_s):

@@ -52,7 +52,7 @@ class Renormalisation(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images of the same shape ``(B, C, H, W)``."""
         measured = images.abs().amax(dim=1, keepdim=True) > 0
-        return (images * self.gain + self.shift) * measured
+        return torch.where(measured, images * self.gain + self.shift, 0.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,7 +31,7 @@ def selection_program(window: int, count: int) -> tuple[NDArray[np.int64], NDArr
     Examples:
         >>> program, lines, number = selection_program(3, 5)
         >>> program.shape, lines.shape, number
-        ((18, 4), (5,), 15)
+        ((21, 4), (5,), 12)
     """
     maker = _Maker(window, count)
     result = maker.select()
