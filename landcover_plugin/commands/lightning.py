@@ -16,6 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.tuner import Tuner
 
 from ..errors import LandcoverError
+from ..evaluation.calibrator import TemperatureCalibration
 from ..evaluation.callbacks import ReportWriter, TensorBoardPictures
 from ..mapping.writer import MapWriter
 from ..training.datamodule import CataloniaDataModule
@@ -137,6 +138,14 @@ class LandcoverCLI(LightningCLI):
                     'early_stopping.patience': 10,
                 }
             )
+        elif self.command == 'validate':
+            parser.add_argument(
+                '--calibrate',
+                type=bool,
+                default=False,
+                help='Fit a temperature to the validation ground, so that probabilities can be taken at their word '
+                '(Guo et al. 2017), and write it beside the checkpoint, where predict finds it.',
+            )
         elif self.command == 'test':
             parser.add_lightning_class_args(ReportWriter, 'output')
         elif self.command == 'predict':
@@ -166,6 +175,11 @@ class LandcoverCLI(LightningCLI):
         if find.lr:
             tuner.lr_find(self.model, datamodule=self.datamodule)
         log.info(describe_fit(self.model, self.datamodule, self.trainer))
+
+    def before_validate(self) -> None:
+        """Calibrate the checkpoint as well, if that was asked for."""
+        if self.config.validate.calibrate:
+            self.trainer.callbacks.append(TemperatureCalibration())  # type: ignore[attr-defined]
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run the command; Ctrl-C, which Lightning turns into an exit, stays what it is."""

@@ -310,11 +310,11 @@ class LandCoverSegmentation(SemanticSegmentation):
         return loss
 
     def validation_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> Any:
-        """Loss and predicted codes of a batch; the codes are counted."""
+        """Loss, predicted codes and logits of a batch; the codes are counted."""
         return self._evaluate(batch, self.val_matrix, self.val_mean)
 
     def test_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> Any:
-        """Loss and predicted codes of a batch; the codes are counted, also for each kind of pixel."""
+        """Loss, predicted codes and logits of a batch; the codes are counted, also for each kind of pixel."""
         outputs, target = self._evaluate(batch, self.test_matrix, self.test_mean), _codes(batch)
         self.strata_matrices.update(outputs['prediction'], target, strata(target, batch.get('purity')))
         return outputs
@@ -324,7 +324,7 @@ class LandCoverSegmentation(SemanticSegmentation):
         loss, codes = self.criterion(logits, target), predicted_codes(logits)
         matrix.update(codes, target)
         mean.update(loss, self.criterion.mass(target))  # so that the epoch's loss is a mean over pixels, not batches
-        return {'loss': loss, 'prediction': codes}
+        return {'loss': loss, 'prediction': codes, 'logits': logits}
 
     def predict_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor | None]:
         """Probabilities ``(B, num_classes, H, W)`` of the classes, and which pixels were measured."""
