@@ -29,6 +29,7 @@ COMMANDS = {
     'validate': Command('lightning', 'score a checkpoint on the validation ground'),
     'test': Command('lightning', 'score a checkpoint on the test ground and write a report'),
     'predict': Command('lightning', 'map a bounding box, or all of the mosaics, as a GeoTIFF'),
+    'polygonize': Command('polygonize', 'turn a class map into polygons: a GeoPackage for any GIS'),
 }
 
 _EXAMPLES = """\

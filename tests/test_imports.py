@@ -71,6 +71,11 @@ def test_pure_raster_code_loads_no_torch() -> None:
         *(f'landcover_plugin.inspection.{p.stem}' for p in (PACKAGE / 'inspection').glob('[a-z]*.py')),
         'landcover_plugin.commands.prepare',
         'landcover_plugin.commands.doctor',
+        'landcover_plugin.commands.polygonize',
+        'landcover_plugin.mapping.geopackage',
+        'landcover_plugin.mapping.refinement',
+        'landcover_plugin.mapping.stac',
+        'landcover_plugin.sampling.regions',
     ]
     assert len(rasters) >= 3
     code = f'import importlib, sys\nfor n in {names}: importlib.import_module(n); assert "torch" not in sys.modules, n'

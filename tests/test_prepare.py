@@ -498,9 +498,11 @@ def test_gdal_opens_each_file_as_what_it_is(root: Path) -> None:
         with rasterio.open(prepared.store.folder / name) as src:
             assert src.descriptions == (text,) and src.dtypes == ('uint8',)
             assert src.nodata == (0 if 'purity in' in text else None)
+    described = {f'{CODES}.aux.xml', str(Path(CODES).with_suffix('.qml'))}  # QGIS may rewrite them: not in the list
+    assert all('forest' in (prepared.store.folder / name).read_text() for name in described)
     assert set(json.loads((prepared.store.folder / 'store.json').read_text())['files']) == {
         p.name for p in prepared.store.folder.iterdir()
-    } - {'store.json'}
+    } - {'store.json', *described}
 
 
 # --- what is refused

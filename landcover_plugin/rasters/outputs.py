@@ -23,7 +23,7 @@ _WAYS_OUT = {
 }
 
 
-def check_output(path: PathLike, *, overwrite: bool = False) -> Path:
+def check_output(path: PathLike, *, overwrite: bool = False, permission: str = '--output.overwrite true') -> Path:
     """Find out, before any computing, whether a file can be written; leaves no trace.
 
     Missing parent folders are fine: they are made when the file is there to go into them.
@@ -31,6 +31,7 @@ def check_output(path: PathLike, *, overwrite: bool = False) -> Path:
     Args:
         path: The file to be written.
         overwrite: Whether an older file there may be replaced.
+        permission: How the user allows that, for the error.
 
     Returns:
         The absolute path.
@@ -43,7 +44,7 @@ def check_output(path: PathLike, *, overwrite: bool = False) -> Path:
         raise LandcoverError(f'{path} is not on a local disk: write to a local file and upload it afterwards')
     target = Path(path).resolve()
     try:
-        _refuse_existing(target, overwrite)
+        _refuse_existing(target, overwrite, permission)
         probe = hidden_name(target, 'probe')
         probe.touch(exist_ok=False)
         probe.unlink()
@@ -52,16 +53,14 @@ def check_output(path: PathLike, *, overwrite: bool = False) -> Path:
     return target
 
 
-def _refuse_existing(target: Path, overwrite: bool) -> None:
+def _refuse_existing(target: Path, overwrite: bool, permission: str) -> None:
     """Raise unless the target is free, or is a file that may be replaced."""
     if target.is_dir():
         raise LandcoverError(f'{target} is a folder: name a file in it')
     if not target.exists():
         return
     if not overwrite:
-        raise LandcoverError(
-            f'{target} exists already: choose another name, or allow replacing it with --output.overwrite true'
-        )
+        raise LandcoverError(f'{target} exists already: choose another name, or allow replacing it with {permission}')
     if not os.access(target, os.W_OK):
         raise LandcoverError(f'{target} is write-protected: choose another name, or lift the protection')
 

@@ -15,6 +15,7 @@ from rasterio.warp import transform_bounds
 
 from ..grid import PixelGrid, PixelWindow
 from ..legend import LEGEND, NODATA
+from ..rasters.attribute_table import write_attribute_table
 from ..rasters.labels import AGGREGATIONS, Labels, class_shares, fine_factor, read_fine, tally, whole_factor
 from ..rasters.landcover import (
     LABELLED,
@@ -27,6 +28,7 @@ from ..rasters.landcover import (
     year,
 )
 from ..rasters.opening import open_raster
+from ..rasters.qml import write_qml
 from ..rasters.reading import pixels_across, same_ground
 from ..rasters.storing import Layout, StoreRaster
 from ..rasters.streaming import in_order, processors
@@ -104,6 +106,8 @@ class LabelCopy:
         if found is None:
             areas, unknown = self._write(path, files, f'labels {name}')
             found = {'areas': areas.tolist(), 'unknown': unknown}
+            write_attribute_table(path, self.labels.legend)  # names and colours for GDAL and QGIS
+            write_qml(path, self.labels.legend)
             finish(path, found)
         else:
             log.info('the labels of %s were finished by an earlier run', name)
