@@ -2,5 +2,20 @@
 
 from .base import ENGINES, Engine, EngineName, Shape
 from .building import build_engine
+from .choosing import MIN_AGREEMENT, choose_engine
+from .trials import Choice, Trial
+from .tuning import tune_batch, tune_patch_size
 
-__all__ = ['ENGINES', 'Engine', 'EngineName', 'Shape', 'build_engine']
+__all__ = [
+    'ENGINES',
+    'MIN_AGREEMENT',
+    'Choice',
+    'Engine',
+    'EngineName',
+    'Shape',
+    'Trial',
+    'build_engine',
+    'choose_engine',
+    'tune_batch',
+    'tune_patch_size',
+]

@@ -13,9 +13,7 @@ from torch import Tensor
 from ...errors import LandcoverError
 
 #: Engines by name; the reference is ``torch``.
-EngineName = Literal[
-    'torch', 'torch-bf16', 'compile', 'openvino', 'openvino-bf16', 'openvino-int8', 'onnxruntime'
-]
+EngineName = Literal['torch', 'torch-bf16', 'compile', 'openvino', 'openvino-bf16', 'openvino-int8', 'onnxruntime']
 
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 

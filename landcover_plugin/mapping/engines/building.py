@@ -96,7 +96,12 @@ def _openvino_model(
 def save_openvino(model: Any, path: Path) -> None:
     """Write an OpenVINO model (.xml and .bin) so that the two appear together."""
     openvino = import_optional('openvino', 'openvino')
-    _keep(path.parent, lambda folder: (folder.mkdir(), openvino.save_model(model, folder / path.name, False)))
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        openvino.save_model(model, folder / path.name, compress_to_fp16=False)
+
+    _keep(path.parent, write)
 
 
 def _keep(target: Path, write: Callable[[Path], object]) -> None:

@@ -1,17 +1,13 @@
 """OpenVINO on the CPU: float32, bfloat16 and int8."""
 
-import logging
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ...errors import LandcoverError
 from ...rasters.streaming import processors
 from .base import EngineName, Shape, Streams, import_optional
-
-log = logging.getLogger(__name__)
 
 #: What multiplications are computed in; int8 layers are marked in the model, and the others are bfloat16 where it can.
 _PRECISION = {'openvino': 'f32', 'openvino-bf16': 'bf16', 'openvino-int8': 'bf16'}

@@ -38,7 +38,7 @@ def to_int8(network: nn.Module, calibration: Tensor | None) -> Any:
         raise LandcoverError('int8 needs windows of the data to be calibrated on, got none')
     with tempfile.TemporaryDirectory(prefix='landcover-int8-') as folder:
         plain, ready, quantised = (Path(folder, f'{name}.onnx') for name in ('plain', 'ready', 'int8'))
-        write_onnx(network, (1, *calibration.shape[1:]), plain)  # type: ignore[arg-type]
+        write_onnx(network, (1, *calibration.shape[1:]), plain)
         _quietly(quantization.quant_pre_process, str(plain), str(ready), skip_symbolic_shape=True)
         _quietly(
             quantization.quantize_static,
@@ -53,7 +53,8 @@ def to_int8(network: nn.Module, calibration: Tensor | None) -> Any:
             nodes_to_exclude=_last_convolution(ready),
             extra_options={'ActivationSymmetric': False, 'WeightSymmetric': True},
         )
-        return openvino.Core().read_model(quantised.read_bytes(), b"")
+        return openvino.Core().read_model(quantised.read_bytes(), b'')
+
 
 class _Windows:
     """Hands windows to the calibration, one by one."""
@@ -91,6 +92,7 @@ def _quietly(call: Any, *args: Any, **kwargs: Any) -> None:
     try:
         call(*args, **kwargs)
     except Exception as e:
-        raise LandcoverError(f'the network cannot be quantised ({str(e).splitlines()[0] if str(e) else type(e).__name__})') from e
+        reason = ' '.join(str(e).split()) or type(e).__name__
+        raise LandcoverError(f'the network cannot be quantised ({reason}): choose another engine') from e
     finally:
         root.setLevel(level)

@@ -48,7 +48,9 @@ class TorchEngine:
         self.device = next((p.device for p in network.parameters()), torch.device('cpu'))
         fast = has_fast_bf16(self.device)
         if name == 'torch-bf16' and not fast:
-            raise LandcoverError('this processor has no fast bfloat16 (AVX512-BF16 or AMX): choose --output.engine torch')
+            raise LandcoverError(
+                'this processor has no fast bfloat16 (AVX512-BF16 or AMX): choose --output.engine torch'
+            )
         self._shape, self._bf16 = shape, fast and name != 'torch'
         self._network = _prepared(network, bf16=self._bf16 and name != 'compile')
         self._call: Any = self._network
@@ -71,7 +73,8 @@ class TorchEngine:
         """End the threads and drop the network."""
         if self._streams is not None:
             self._streams.close()
-        self._network = self._call = None
+        self._call = None
+        del self._network
 
     def _start_streams(self) -> Streams:
         with one_thread_each(1) as pool:  # like the streams: the compiler counts threads
