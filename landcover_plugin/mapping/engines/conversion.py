@@ -18,19 +18,26 @@ from .base import Shape, import_optional
 INPUT, OUTPUT = 'images', 'probabilities'
 
 
-def to_openvino(network: nn.Module, shape: Shape) -> Any:
-    """The network as an OpenVINO model of a fixed shape, whose values are float32.
+def to_openvino(network: nn.Module, shape: Shape, *, is_open: bool = False) -> Any:
+    """The network as an OpenVINO model, whose values are float32.
 
     Args:
         network: From images to probabilities, on the CPU.
         shape: Of the images.
+        is_open: Leave number, height and width of the images open: by way of ``torch.export``, which sees where they
+            matter.
 
     Raises:
         LandcoverError: If OpenVINO is missing or cannot take the network.
     """
     openvino = import_optional('openvino', 'openvino')
     with _converting('OpenVINO'):
-        model = openvino.convert_model(network.eval(), example_input=torch.zeros(shape), input=[list(shape)])
+        images = torch.zeros(shape)
+        if is_open:
+            program = torch.export.export(network.eval(), (images,), dynamic_shapes=(dynamic_dims(),))
+            model = openvino.convert_model(program)
+        else:
+            model = openvino.convert_model(network.eval(), example_input=images, input=[list(shape)])
     model.inputs[0].set_names({INPUT})
     model.outputs[0].set_names({OUTPUT})
     return model
