@@ -18,6 +18,7 @@ from lightning.pytorch.tuner import Tuner
 from ..errors import LandcoverError
 from ..evaluation.calibrator import TemperatureCalibration
 from ..evaluation.callbacks import ReportWriter, TensorBoardPictures
+from ..mapping.exported import open_export
 from ..mapping.writer import MapWriter
 from ..training.datamodule import CataloniaDataModule
 from ..training.task import LandCoverSegmentation, read_checkpoint
@@ -153,7 +154,9 @@ class LandcoverCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Take the settings of the checkpoint as defaults, then parse."""
-        path = _checkpoint_path(args)
+        given = path = _checkpoint_path(args)
+        if path is not None and Path(path).is_dir():
+            path = _exported_checkpoint(path, self.command)
         if path is not None and not (self.command == 'fit' and path in _CKPT_WORDS):
             checkpoint = read_checkpoint(path)
             own = self._subcommand_parsers[self.command]
@@ -163,6 +166,8 @@ class LandcoverCLI(LightningCLI):
         elif path is None and self.command != 'fit' and not {'-h', '--help'} & set(args):
             raise LandcoverError(f'{self.command} needs --ckpt_path, the checkpoint that landcover fit wrote')
         super().parse_arguments(parser, args)
+        if path != given:
+            self.config[self.command].ckpt_path = path
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: :meth:`parse_arguments` took the checkpoint's settings, below those of YAML and command line."""
@@ -245,6 +250,17 @@ def _checkpoint_path(args: list[str]) -> str | None:
                 raise LandcoverError(f'{value} is not valid YAML: {" ".join(str(e).split())}') from e
             found = content.get('ckpt_path') if isinstance(content, Mapping) else None
     return found
+
+
+def _exported_checkpoint(folder: str, command: str) -> str:
+    """The checkpoint in a folder that landcover export wrote."""
+    exported = open_export(folder)
+    if command == 'fit':
+        raise LandcoverError(
+            f'{folder} is an exported model, which training cannot go on from; to start from its weights, give '
+            f'--model.weights {exported.checkpoint}'
+        )
+    return str(exported.checkpoint)
 
 
 def _settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,8 @@
 
 import csv
 import json
-import logging
 import math
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import LandcoverError
 from ..legend import LEGEND, Legend
-from ..rasters.outputs import PathLike, cannot_write, hidden_name
+from ..rasters.outputs import PathLike, cannot_write, hidden_name, whole_folder
 from ..training.metrics import CLASS_SCORES, IntArray, Scores, row_normalised
 from .figures import plot_confusion, plot_sample
 
@@ -59,8 +56,6 @@ _STRATA_NOTE = (
     'Means run over the classes that the pixels of the kind hold, which may differ from kind to kind. Neighbours '
     'beyond the rim of a patch are not seen.'
 )
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +117,7 @@ def write_report(
             'check that the labels cover it, or test on a larger area'
         )
     target = check_writable(folder, overwrite=overwrite)
-    with _moved_into_place(target, overwrite) as staging:
+    with whole_folder(target, overwrite=overwrite) as staging:
         _write_scores(staging, scores, strata_rows, legend, metadata or {})
         for stem, matrix in ('confusion', confusion), ('confusion_normalised', row_normalised(confusion)):
             _write_csv(staging / f'{stem}.csv', _matrix_table(matrix, legend))
@@ -319,35 +314,3 @@ def _refuse_existing(target: Path, overwrite: bool) -> None:
         )
     if target.is_mount():
         raise LandcoverError(f'{target} is a mount point and cannot be replaced: choose a folder inside it')
-
-
-@contextmanager
-def _moved_into_place(target: Path, overwrite: bool) -> Iterator[Path]:
-    """A new folder that takes the target's name at the end, or vanishes if anything fails."""
-    staging = hidden_name(target, 'report')
-    try:
-        staging.mkdir()
-        yield staging
-        _move(staging, target, overwrite)
-    except OSError as error:
-        raise cannot_write(target, error) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _move(staging: Path, target: Path, overwrite: bool) -> None:
-    """Give the staged folder its name. Replacing takes two renames: no system call swaps portably."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not (overwrite and target.exists()):
-        staging.rename(target)
-        return
-    old = staging.with_suffix('.old')
-    target.rename(old)
-    try:
-        staging.rename(target)
-    except BaseException:
-        old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-    if old.exists():
-        log.warning('the new report is in %s; the old one could not be removed from %s', target, old)

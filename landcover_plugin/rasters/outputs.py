@@ -1,14 +1,17 @@
 """Where results go: checked before any computing, staged under hidden names, refused in words."""
 
 import errno
+import logging
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 from ..errors import LandcoverError
+
+log = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
 
@@ -103,3 +106,46 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         with suppress(OSError):  # a read-only disk refuses even to delete what is not there
             staging.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A new folder that takes the target's name at the end, or vanishes if anything fails.
+
+    Args:
+        target: The folder; what may be replaced has been checked before.
+        overwrite: Whether an older folder there is replaced.
+
+    Yields:
+        The hidden folder beside it to write to.
+
+    Raises:
+        LandcoverError: If the disk refuses.
+    """
+    staging = hidden_name(target, 'folder')
+    try:
+        staging.mkdir()
+        yield staging
+        _move_folder(staging, target, overwrite)
+    except OSError as error:
+        raise cannot_write(target, error) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _move_folder(staging: Path, target: Path, overwrite: bool) -> None:
+    """Give the staged folder its name. Replacing takes two renames: no system call swaps portably."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not (overwrite and target.exists()):
+        staging.rename(target)
+        return
+    old = staging.with_suffix('.old')
+    target.rename(old)
+    try:
+        staging.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+    if old.exists():
+        log.warning('the new folder is %s; the old one could not be removed from %s', target, old)

@@ -1,0 +1,127 @@
+"""What an engine is, and the streams on which engines run windows side by side."""
+
+import importlib
+import queue
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from types import ModuleType
+from typing import Literal, Protocol, get_args
+
+import torch
+from torch import Tensor
+
+from ...errors import LandcoverError
+
+#: Engines by name; the reference is ``torch``.
+EngineName = Literal['torch', 'torch-bf16', 'compile', 'openvino', 'openvino-bf16', 'openvino-int8', 'onnxruntime']
+
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+
+#: Shape of the images that an engine takes: windows, channels, rows, columns.
+Shape = tuple[int, int, int, int]
+
+
+class Engine(Protocol):
+    """Turns normalised images into class probabilities.
+
+    The probabilities of a window do not depend on its place in the batch or on its companions.
+
+    Attributes:
+        name: One of :data:`ENGINES`.
+    """
+
+    name: str
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Probabilities ``(B, num_classes, H, W)``, float32, of images ``(B, C, H, W)``, float32.
+
+        The result is the caller's: no later call changes it.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of threads and memory; the engine cannot be called afterwards."""
+        ...
+
+
+class Streams:
+    """Runs the windows of a batch one by one on single-threaded streams, whichever is free takes the next.
+
+    Several windows at a time on one thread each use the cores better than one window at a time on all of them, where
+    the threads wait for each other in every layer and for whatever else the cores do.
+
+    Args:
+        run: Fills the result of one window: images ``(1, C, H, W)``, probabilities ``(1, num_classes, H, W)``, and
+            the number of the stream, which no other window uses at the same time.
+        shape: Of the images; the number of windows may differ from call to call.
+        num_classes: Channels of the result.
+        count: Streams.
+    """
+
+    def __init__(
+        self, run: Callable[[Tensor, Tensor, int], object], shape: Shape, num_classes: int, count: int
+    ) -> None:
+        self._run, self._shape, self._num_classes = run, shape, num_classes
+        self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for stream in range(count):
+            self._free.put(stream)
+        self._pool = one_thread_each(count)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Probabilities of images."""
+        check_images(images, self._shape)
+        result = torch.empty(len(images), self._num_classes, *self._shape[2:])
+        futures = [self._pool.submit(self._one, images[i : i + 1], result[i : i + 1]) for i in range(len(images))]
+        wait(futures)
+        for future in futures:
+            future.result()
+        return result
+
+    def _one(self, images: Tensor, result: Tensor) -> None:
+        stream = self._free.get()
+        try:
+            self._run(images, result, stream)
+        finally:
+            self._free.put(stream)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+def one_thread_each(count: int) -> ThreadPoolExecutor:
+    """Threads in which the layers of a network stay on the thread that runs them."""
+    torch.get_num_threads()  # this thread's own number, which from here on stays as it is
+    return ThreadPoolExecutor(count, 'engine', initializer=torch.set_num_threads, initargs=(1,))
+
+
+def check_images(images: Tensor, shape: Shape) -> None:
+    """Refuse images that an engine was not built for.
+
+    Raises:
+        ValueError: If channels, height, width or number type differ.
+    """
+    if images.dtype != torch.float32 or tuple(images.shape[1:]) != shape[1:]:
+        raise ValueError(
+            f'the engine was built for float32 images (B, {", ".join(map(str, shape[1:]))}), '
+            f'got {images.dtype} {tuple(images.shape)}'
+        )
+
+
+def import_optional(package: str, extra: str) -> ModuleType:
+    """Import a package that engines need and the plain installation lacks.
+
+    Args:
+        package: Name of the module.
+        extra: Of this package, which brings it.
+
+    Raises:
+        LandcoverError: If it is missing or cannot be loaded.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as e:
+        raise LandcoverError(
+            f"{package.partition('.')[0]} cannot be imported ({e}): pip install 'landcover-plugin[{extra}]', "
+            'or choose --output.engine torch'
+        ) from e

@@ -1,0 +1,320 @@
+"""What mapping costs: forward passes with each engine, whole maps, the stock TorchGeo way, and memory against area.
+
+Arms take turns, round by round; a ratio is the median over rounds of ratios within a round. Agreement is the share of
+measured pixels that get the class that PyTorch in float32 gives them.
+
+    python scripts/bench_predict.py                                    forward passes of a U-Net on a ResNet-50
+    python scripts/bench_predict.py --model segformer_unet --backbone mit_b0 --patch-size 512
+    python scripts/bench_predict.py --checkpoint best.ckpt --data data     a trained network on real windows
+    python scripts/bench_predict.py --checkpoint best.ckpt --data data --maps --memory 512,1024,2048
+
+Without a checkpoint weights are random and images invented: rates hold, and agreement is that of the worst case, in
+which classes lie close together.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from bench_common import environment, interleave, median_ratio, table
+from lightning.pytorch import Trainer
+from numpy.typing import NDArray
+from shapely.geometry import box
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchgeo.datasets import RasterDataset, stack_samples
+from torchgeo.samplers import GriddedPatchSampler
+from torchgeo.tasks import SemanticSegmentation
+
+from landcover_plugin import CataloniaDataModule, LandCoverSegmentation, cli
+from landcover_plugin.datasets.simulated_spectra import BANDS
+from landcover_plugin.errors import LandcoverError
+from landcover_plugin.legend import LEGEND, NODATA
+from landcover_plugin.mapping.engines import ENGINES, Engine, build_engine
+from landcover_plugin.mapping.engines.trials import seconds_of
+from landcover_plugin.mapping.export.exporting import Probabilities
+from landcover_plugin.mapping.export.formats import probe
+from landcover_plugin.models import BUILDERS
+from landcover_plugin.models.outputs import predicted_codes
+from landcover_plugin.training.task import read_checkpoint
+
+REFERENCE = 'torch'
+
+STOCK, OURS = 'stock TorchGeo', 'landcover predict'
+
+#: Least agreement of a trained network.
+AGREEMENT = 0.995
+
+#: Largest peak of memory at the largest area, as a multiple of that at the smallest.
+MEMORY = 1.1
+
+
+class Subject(NamedTuple):
+    """What is measured: a network with probabilities, normalised windows, and which of their pixels were measured."""
+
+    network: Probabilities
+    images: Tensor
+    valid: NDArray[np.bool_]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark; returns the exit code."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if (args.maps or args.memory) and not (args.checkpoint and args.data):
+        parser.error('--maps and --memory need --checkpoint and --data')
+    found: dict[str, Any] = {'environment': environment(), 'arguments': vars(args)}
+    subject = _trained(args) if args.checkpoint else _random(args)
+    found['forward'] = forward(subject, args)
+    if args.maps:
+        found['maps'] = maps(subject.network.network, args)
+    if args.memory:
+        found['memory'] = memory(args)
+    if args.json:
+        Path(args.json).write_text(json.dumps(found, indent=1))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--model', default='unet', help='network without a checkpoint (default: unet)')
+    parser.add_argument('--backbone', default='resnet50', help='its encoder (default: resnet50)')
+    parser.add_argument('--checkpoint', metavar='CKPT', help='a trained network')
+    parser.add_argument('--data', metavar='DIR', help='its rasters (default: those that it was trained on)')
+    parser.add_argument('--patch-size', type=int, default=256, help='edge of windows in pixels (default: 256)')
+    parser.add_argument('--windows', type=int, default=8, help='in a batch (default: 8)')
+    parser.add_argument(
+        '--engines', default=','.join(e for e in ENGINES if e != 'compile'), help='default: all but the compiler'
+    )
+    parser.add_argument('--rounds', type=int, default=5, help='turns of each arm (default: 5)')
+    parser.add_argument('--maps', action='store_true', help='whole maps, ours and the stock way')
+    parser.add_argument('--map-size', type=int, default=1024, help='edge of these maps in pixels (default: 1024)')
+    parser.add_argument('--memory', type=_sizes, metavar='PX,PX,...', help='peak memory of maps of these edges')
+    parser.add_argument('--predict', nargs='*', default=[], metavar='KEY=VALUE', help='more for landcover predict')
+    parser.add_argument('--json', metavar='FILE', help='write the numbers there')
+    return parser
+
+
+def _sizes(text: str) -> list[int]:
+    return sorted(int(part) for part in text.split(','))
+
+
+def _random(args: argparse.Namespace) -> Subject:
+    """A network with random weights, and invented images."""
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {'in_channels': len(BANDS), 'num_classes': LEGEND.num_classes, 'pretrained': False}
+    network = Probabilities(BUILDERS[args.model](args.backbone, **settings)).eval()
+    images = probe(len(BANDS), args.patch_size, windows=args.windows)
+    return Subject(network, images, np.ones((args.windows, args.patch_size, args.patch_size), bool))
+
+
+def _trained(args: argparse.Namespace) -> Subject:
+    """The network of a checkpoint, and windows spread over its data."""
+    task = LandCoverSegmentation.load_from_checkpoint(args.checkpoint, map_location='cpu')
+    data = _data(args)
+    dataset, windows = data.open_images(), data.windows_to_predict()
+    picked = [windows[int(i)] for i in np.linspace(0, len(windows) - 1, args.windows)]
+    samples = [dataset[dataset.grid.slices(window)] for window in picked]
+    mean, std = (torch.tensor(v)[:, None, None] for v in data.normalisation())
+    scale, offset = data.settings.reflectance_scale, data.settings.reflectance_offset
+    images = torch.stack([((s['image'].float() + offset) / scale - mean) / std * s['valid'] for s in samples])
+    return Subject(Probabilities(task.model).eval(), images, torch.stack([s['valid'] for s in samples]).numpy())
+
+
+def _data(args: argparse.Namespace) -> CataloniaDataModule:
+    """The data of the checkpoint, opened for mapping."""
+    checkpoint = read_checkpoint(args.checkpoint)
+    settings = {k: v for k, v in checkpoint['datamodule_hyper_parameters'].items() if not k.startswith('_')}
+    settings |= {'patch_size': args.patch_size, 'bbox': None, 'bbox_wgs84': None, 'overlap': 0, 'store': 'none'}
+    data = CataloniaDataModule(**(settings | ({'root': args.data} if args.data else {})))
+    data.setup('predict')
+    state = checkpoint['CataloniaDataModule']
+    data._norm = (state['mean'], state['std'])  # the split, which nobody needs here, may be of other ground
+    return data
+
+
+# Forward passes
+
+
+def forward(subject: Subject, args: argparse.Namespace) -> dict[str, Any]:
+    """Rates and agreement of the engines."""
+    engines, missing = _build(subject, args)
+    pixels = subject.valid.size / 1e6
+    expected = predicted_codes(engines[REFERENCE](subject.images)).numpy()
+    agreement = {
+        name: float((predicted_codes(engine(subject.images)).numpy() == expected)[subject.valid].mean())
+        for name, engine in engines.items()
+    }
+    runs: dict[str, Callable[[int], float]] = {
+        name: lambda _, engine=engine: pixels / seconds_of(engine, subject.images) for name, engine in engines.items()
+    }
+    rates = interleave(runs, args.rounds, description='forward passes')
+    for engine in engines.values():
+        engine.close()
+    ratio = {name: median_ratio(rates, name, REFERENCE) for name in engines}
+    rows = [(name, statistics.median(rates[name]), ratio[name], f'{agreement[name]:.4f}') for name in engines]
+    print(f'forward passes, {args.windows} windows of {args.patch_size} px')
+    print(table(['engine', 'Mpx/s', 'x torch', 'agreement'], rows))
+    print('\n'.join(f'{name}: {reason}' for name, reason in missing.items()))
+    if args.checkpoint:
+        best = max((n for n in engines if agreement[n] >= AGREEMENT), key=lambda n: ratio[n] or 0)
+        print(f'the fastest with an agreement of {AGREEMENT:.1%}: {best}')
+    return {'rates': rates, 'median_ratio': ratio, 'agreement': agreement, 'missing': missing}
+
+
+def _build(subject: Subject, args: argparse.Namespace) -> tuple[dict[str, Engine], dict[str, str]]:
+    """The engines that can be had here, and why the others cannot."""
+    engines: dict[str, Engine] = {}
+    missing: dict[str, str] = {}
+    for name in dict.fromkeys((REFERENCE, *args.engines.split(','))):
+        try:
+            engines[name] = build_engine(name, subject.network, tuple(subject.images.shape), subject.images)
+            engines[name](subject.images[:2])  # what the first pass costs is not a pass
+        except LandcoverError as e:
+            missing[name] = str(e)
+    return engines, missing
+
+
+# Whole maps
+
+
+def maps(network: nn.Module, args: argparse.Namespace) -> dict[str, Any]:
+    """Rates of whole maps: ours by the command, and the stock way."""
+    data = _data(args)
+    bbox = _bbox(data, args.map_size)
+    pixels = args.map_size**2 / 1e6
+    overlap = args.patch_size // 4
+    with tempfile.TemporaryDirectory(prefix='bench-predict-') as folder:
+
+        def ours(n: int) -> float:
+            started = time.perf_counter()
+            if cli.main(_predict(args, bbox, Path(folder, f'{n}.tif'))):
+                raise SystemExit('landcover predict failed')
+            return pixels / (time.perf_counter() - started)
+
+        def stock(n: int) -> float:
+            started = time.perf_counter()
+            stock_map(network, data, bbox, args, overlap)
+            return pixels / (time.perf_counter() - started)
+
+        rates = interleave({OURS: ours, STOCK: stock}, args.rounds, description='maps')
+    ratio = median_ratio(rates, OURS, STOCK)
+    share = (1 - overlap / args.patch_size) ** 2
+    print(f'maps of {args.map_size} x {args.map_size} px; windows share {overlap} px, so {share:.0%} of them is map')
+    print(table(['arm', 'Mpx/s'], [(name, statistics.median(values)) for name, values in rates.items()]))
+    print(f'ours is {ratio:.2f} x as fast as stock')
+    return {'rates': rates, 'ratio': ratio}
+
+
+def _bbox(data: CataloniaDataModule, size: int) -> tuple[float, float, float, float]:
+    """A square of pixels at the top left corner of the mosaics."""
+    grid = data.open_images().grid
+    if size > min(grid.height, grid.width):
+        raise SystemExit(f'the mosaics are {grid.height} x {grid.width} px: choose a smaller size than {size}')
+    xmin, _, _, ymax = grid.bounds()
+    gsd = grid.transform.a
+    return xmin, ymax - size * gsd, xmin + size * gsd, ymax
+
+
+def _predict(args: argparse.Namespace, bbox: Sequence[float], path: Path) -> list[str]:
+    """The command that maps a bbox."""
+    return [
+        'predict',
+        f'--ckpt_path={args.checkpoint}',
+        f'--data.root={args.data}',
+        f'--data.bbox={list(bbox)}',
+        f'--data.patch_size={args.patch_size}',
+        f'--data.overlap={args.patch_size // 4}',
+        f'--data.batch_size={args.windows}',
+        f'--output.path={path}',
+        '--trainer.accelerator=cpu',
+        '--trainer.enable_progress_bar=false',
+        *(f'--{setting}' for setting in args.predict),
+    ]
+
+
+class _StockTask(SemanticSegmentation):
+    """TorchGeo's task around the network at hand."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__('unet', 'resnet18', weights=None, in_channels=len(BANDS), num_classes=LEGEND.num_classes)
+        self.model = network
+
+
+def stock_map(
+    network: nn.Module,
+    data: CataloniaDataModule,
+    bbox: tuple[float, float, float, float],
+    args: argparse.Namespace,
+    overlap: int,
+) -> NDArray[np.uint8]:
+    """A map as TorchGeo's documentation makes it: gridded patches, ``trainer.predict``, stitched in memory."""
+    mean, std = (torch.tensor(v)[:, None, None] for v in data.normalisation())
+    scale = data.settings.reflectance_scale
+
+    def normalise(sample: dict[str, Any]) -> dict[str, Any]:
+        return sample | {'image': (sample['image'] / scale - mean) / std}
+
+    class Images(RasterDataset):
+        filename_glob = Path(data.open_images().files[0]).name
+
+    xmin, ymin, xmax, ymax = bbox
+    dataset = Images(str(Path(data.open_images().files[0]).parent), transforms=normalise)
+    size = args.patch_size
+    sampler = GriddedPatchSampler(dataset, size=size, stride=size - overlap, roi=box(*bbox))
+    loader = DataLoader(dataset, batch_size=args.windows, sampler=sampler, collate_fn=stack_samples)
+    trainer = Trainer(accelerator='cpu', logger=False, enable_progress_bar=False, enable_model_summary=False)
+    batches = trainer.predict(_StockTask(network), loader)
+    rows, cols = (round((high - low) / 10) for low, high in ((ymin, ymax), (xmin, xmax)))
+    total = np.zeros((LEGEND.num_classes, rows + size, cols + size), np.float32)
+    for batch in batches or []:
+        for probabilities, place in zip(batch['probabilities'].numpy(), batch['bounds'], strict=True):
+            col, row = round((float(place[0]) - xmin) / 10), round((ymax - float(place[4])) / 10)
+            if row < 0 or col < 0:
+                continue
+            part = total[:, row : row + size, col : col + size]
+            part += probabilities[:, : part.shape[1], : part.shape[2]]
+    return (total[NODATA + 1 :, :rows, :cols].argmax(0) + NODATA + 1).astype(np.uint8)
+
+
+# Memory
+
+
+def memory(args: argparse.Namespace) -> dict[str, Any]:
+    """Peak memory of the command for several areas, each in a process of its own."""
+    data = _data(args)
+    peaks: dict[int, float] = {}
+    with tempfile.TemporaryDirectory(prefix='bench-predict-') as folder:
+        for size in args.memory:
+            arguments = _predict(args, _bbox(data, size), Path(folder, f'{size}.tif'))
+            peaks[size] = _peak([sys.executable, '-m', 'landcover_plugin', *arguments])
+    first = peaks[args.memory[0]]
+    print('peak memory of landcover predict')
+    print(table(['px', 'MB', 'x the first'], [(size, peak, peak / first) for size, peak in peaks.items()]))
+    met = peaks[args.memory[-1]] <= MEMORY * first
+    print(f'{"pass" if met else "MISS"}  at most {MEMORY} x from the smallest area to the largest')
+    return {'megabytes': peaks}
+
+
+def _peak(command: Sequence[str]) -> float:
+    """Largest resident memory of a process in MB."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f'landcover predict ended with {process.returncode}: {" ".join(command)}')
+    return usage.ru_maxrss / 1024
+
+
+if __name__ == '__main__':
+    sys.exit(main())
