@@ -29,11 +29,8 @@ COMMANDS = {
     'validate': Command('lightning', 'score a checkpoint on the validation ground'),
     'test': Command('lightning', 'score a checkpoint on the test ground and write a report'),
     'predict': Command('lightning', 'map a bounding box, or all of the mosaics, as a GeoTIFF'),
-<<<<<<< HEAD
     'polygonize': Command('polygonize', 'turn a class map into polygons: a GeoPackage for any GIS'),
-=======
     'export': Command('export', 'write a trained model as PyTorch, ONNX and OpenVINO files with a model card'),
->>>>>>> wt-engines
 }
 
 _EXAMPLES = """\
