@@ -14,7 +14,7 @@ from scipy.stats import entropy as scipy_entropy
 
 from landcover_plugin.errors import LandcoverError
 from landcover_plugin.grid import PixelGrid
-from landcover_plugin.mapping.refinement import MajoritySmoothing, MinimumMappingUnit, entropy, pixels_of_area
+from landcover_plugin.mapping.refinement import MajoritySmoothing, MinimumMappingUnit, pixels_of_area
 from landcover_plugin.mapping.selection import COPY, ORDER, selection_program
 from landcover_plugin.mapping.smoothing import BayesianSmoothing
 

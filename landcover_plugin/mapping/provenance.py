@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from .._version import __version__
 from ..training.datamodule import CataloniaDataModule
-from .report import sha256
+from ..training.temperature import sha256
 
 _PACKAGES = ('torch', 'torchgeo', 'lightning', 'segmentation-models-pytorch', 'rasterio')
 

@@ -1,4 +1,4 @@
-"""Refinement of class maps: majority, minimum mapping unit, entropy. Arrays in, arrays out.
+"""Refinement of class maps: majority, minimum mapping unit. Arrays in, arrays out.
 
 Each callable has a ``halo``: the pixels around a piece that its result depends on. A map that is cut into pieces with
 that halo, refined piece by piece and put together is the refined whole, pixel by pixel.
@@ -14,13 +14,9 @@ from numpy.typing import NDArray
 from ..errors import LandcoverError
 from ..grid import PixelGrid
 from ..legend import NODATA
-from ..rasters.writing import PERCENT_NODATA
 from .regions import merge_small
 
 Codes = NDArray[np.uint8]
-
-#: Rows whose entropy is taken at a time: they stay near the processor.
-_ROWS = 32
 
 #: Largest minimum mapping unit: a halo beyond would be wider than the strips that are mapped.
 _MOST_PIXELS = 100
@@ -138,42 +134,6 @@ def pixels_of_area(square_metres: float, grid: PixelGrid) -> int:
     if pixels > grid.height * grid.width:
         raise LandcoverError(f'a minimum area of {square_metres:g} m2 is larger than the mosaics')
     return math.ceil(pixels * (1 - 1e-9))
-
-
-def entropy(probabilities: NDArray[np.float32], covered: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """How undecided a pixel is: Shannon entropy of its classes, in whole percent of the largest possible one.
-
-    0: one class is certain; 100: all are equally likely (Shannon 1948,
-    https://doi.org/10.1002/j.1538-7305.1948.tb01338.x).
-
-    Args:
-        probabilities: Shape ``(num_classes, height, width)``, in 0..1; channel 0 (no data) is left out.
-        covered: Shape ``(height, width)``.
-
-    Returns:
-        Shape ``(height, width)``, uint8, 255 where not covered.
-
-    Raises:
-        LandcoverError: If a covered pixel is NaN.
-
-    Examples:
-        >>> entropy(np.array([[[0, 0]], [[0.5, 1]], [[0.5, 0]]], np.float32), np.ones((1, 2), bool)).tolist()
-        [[100, 0]]
-    """
-    real = probabilities[NODATA + 1 :]
-    out = np.full(covered.shape, PERCENT_NODATA, dtype=np.uint8)
-    for start in range(0, len(covered), _ROWS):
-        rows = slice(start, start + _ROWS)
-        total = np.zeros(covered[rows].shape, dtype=np.float32)
-        for channel in real[:, rows]:
-            p = np.maximum(channel, np.float32(1e-30))  # NaN stays
-            total -= p * np.log(p)
-        seen = covered[rows]
-        if np.isnan(total[seen]).any():
-            raise LandcoverError('the network gave NaN: map with 32-bit precision, or choose another checkpoint')
-        percent = np.clip(total * np.float32(100 / math.log(max(len(real), 2))), 0, 100)
-        out[rows][seen] = np.rint(percent[seen])
-    return out
 
 
 @numba.njit(cache=True, nogil=True)

@@ -1,6 +1,5 @@
 """The report beside a map: from what it was made, how long that took, and what it holds."""
 
-import hashlib
 import json
 import os
 import platform
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..grid import PixelGrid
+from ..training.temperature import sha256
 from .maps import MapJob, Tally
 
 
@@ -72,9 +72,3 @@ def hectares_of_pixel(grid: PixelGrid) -> float | None:
         return None
     metres = grid.crs.linear_units_factor[1]
     return grid.res[0] * grid.res[1] * metres**2 / 10_000
-
-
-def sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file in hexadecimal digits."""
-    with open(path, 'rb') as file:  # noqa: PTH123 - the path may be text
-        return hashlib.file_digest(file, 'sha256').hexdigest()

@@ -6,51 +6,38 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import rasterio
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
 
 from ..errors import LandcoverError
-from ..models.outputs import class_probabilities
 from ..rasters.layers import Kind
 from ..rasters.preview import write_preview
+from ..rasters.qml import qml_path, write_qml
+from ..rasters.staging import read_plan
 from ..rasters.writing import MapFolder
 from ..sampling.runs import Strip, StripRun, divide, join_runs
 from ..training.datamodule import CataloniaDataModule
 from ..training.prediction import block_cache_bytes
+from ..training.temperature import sha256
+from .engines import MIN_AGREEMENT, Engine, EngineName
 from .maps import MapJob, Tally, strips_of
+from .network import Augmentation
+from .options import SMOOTHNESS, MapOptions
 from .plan import area_of, settings_of
 from .progress import Progress, duration
 from .provenance import provenance
-from .report import report_of, sha256, write_report
-from .seams import Engine, Refinement, Tidying
+from .report import report_of, write_report
+from .seams import Tidying
 from .session import Predicted, Session
+from .stac import item_path, write_stac
+from .starting import Start, find_patch_size, follow, start
 
 log = logging.getLogger(__name__)
 
 #: The name of an attribute in a path.
 _PLACE = re.compile(r'\{([^{}]+)\}')
-
-
-class TaskEngine:
-    """The reference: the task's own network, as Lightning runs it.
-
-    Args:
-        module: The task.
-        precision: Of the trainer.
-    """
-
-    def __init__(self, module: LightningModule, precision: str) -> None:
-        self.module, self.name = module, f'torch-{precision}'
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Probabilities of normalised images."""
-        return class_probabilities(self.module(images))
-
-    def close(self) -> None:
-        """Nothing to let go of."""
 
 
 class MapWriter(Callback):
@@ -67,18 +54,29 @@ class MapWriter(Callback):
         entropy: Also write <path>_entropy.tif: how undecided the network is, in percent.
         probabilities: Also write <path>_probabilities.tif: percent of each class, one band each.
         png: Also draw <path>.png with a legend.
+        stac: Also write <path>.stac.json, an item for STAC catalogues.
         overwrite: Replace older files.
-
-    Attributes:
-        refine: Changes probabilities before codes are decided.
-        tidy: Changes codes after they were decided.
+        engine: What computes the network: torch (PyTorch in float32, the reference), torch-bf16, compile, openvino,
+            openvino-bf16, openvino-int8, onnxruntime, or auto: the fastest that is installed and agrees with the
+            reference on windows of the very data; what the reference maps in a minute is left to it.
+        min_agreement: Least share of pixels to which an engine has to give the class that the reference gives.
+        batch_size: Windows in a batch (default: found by a short probe where auto looks for an engine, else
+            data.batch_size).
+        patch_size: Edge of windows in pixels: a number, or auto, which takes twice that of the training where that is
+            faster and agrees (default: that of the training). The overlap stays.
+        tta: Test-time augmentation: none, flips (4 looks at each window) or dihedral (8); takes so many times as long.
+        scales: Sizes at which a window is seen, such as [0.75, 1, 1.25]; probabilities are averaged.
+        ensemble: Other checkpoints, whose probabilities are averaged with those of the first.
+        temperature: Logits are divided by it; auto takes what landcover validate --calibrate true found, else 1.
+        smooth: Edge of the neighbourhood of Bayesian smoothing in pixels, such as 7; 0 for none.
+        smoothness: Variance of the logits in Bayesian smoothing: the larger, the smoother.
+        majority: Edge of the neighbourhood of majority smoothing in pixels, such as 3; 0 for none.
+        mmu: Minimum mapping unit in square metres: smaller regions join a neighbour; 0 for none. (The specification of
+            the ICGC's map says 500.)
 
     Raises:
         LandcoverError: Before predicting, if a file cannot be written; afterwards, if nothing was measured there.
     """
-
-    refine: Refinement | None = None
-    tidy: Tidying | None = None
 
     def __init__(
         self,
@@ -87,9 +85,28 @@ class MapWriter(Callback):
         entropy: bool = False,
         probabilities: bool = False,
         png: bool = False,
+        stac: bool = True,
         overwrite: bool = False,
+        engine: EngineName | Literal['auto'] = 'auto',
+        min_agreement: float = MIN_AGREEMENT,
+        batch_size: int | None = None,
+        patch_size: int | Literal['auto'] | None = None,
+        tta: Augmentation = 'none',
+        scales: list[float] = [1.0],  # noqa: B006 - jsonargparse shows the default in --help
+        ensemble: list[str] = [],  # noqa: B006
+        temperature: float | Literal['auto'] = 'auto',
+        smooth: int = 0,
+        smoothness: float = SMOOTHNESS,
+        majority: int = 0,
+        mmu: float = 0.0,
     ) -> None:
-        self.path, self.png, self.overwrite = path, png, overwrite
+        self.path, self.png, self.stac, self.overwrite = path, png, stac, overwrite
+        self.batch_size, self.patch_size = batch_size, patch_size
+        self.options = MapOptions(
+            engine, min_agreement, tta, tuple(scales), tuple(ensemble), temperature, smooth, smoothness, majority, mmu
+        )
+        self.refine = self.options.refine()
+        self.tidy: Tidying | None = None
         wanted: dict[Kind, bool] = {'confidence': confidence, 'entropy': entropy, 'probabilities': probabilities}
         self.kinds = [kind for kind, is_wanted in wanted.items() if is_wanted]
         self.jobs: list[MapJob] = []
@@ -122,11 +139,26 @@ class MapWriter(Callback):
 
     def _extras(self, target: Path) -> list[Path]:
         """What is written beside the rasters of a map."""
-        return [target.with_suffix('.json'), *([target.with_suffix('.png')] if self.png else [])]
+        picture = [target.with_suffix('.png')] if self.png else []
+        return [target.with_suffix('.json'), qml_path(target), *picture, *([item_path(target)] if self.stac else [])]
 
-    def make_engine(self, trainer: Trainer, pl_module: LightningModule) -> Engine:
-        """What computes the probabilities."""
-        return TaskEngine(pl_module, str(trainer.precision))
+    def _start(self, trainer: Trainer, pl_module: LightningModule) -> Start:
+        """Decide on engine and sizes: the first process does, and the others do as it does."""
+        data, world = data_of(trainer), trainer.strategy
+        network = self.options.network(pl_module.model, trainer.ckpt_path, data)  # type: ignore[arg-type]
+        if self.patch_size is not None:
+            overlap = data.overlap  # of the training's patch size
+            found = self.patch_size
+            if found == 'auto':
+                found = find_patch_size(network, data, self.options) if trainer.is_global_zero else 0
+            data.settings.patch_size, data.settings.overlap = world.broadcast(found), overlap
+        if trainer.is_global_zero:
+            earlier = read_plan(self.jobs[0].folder.folder)
+            begun = start(network, data, self.options, batch_size=self.batch_size, earlier=earlier)
+            world.broadcast((begun.engine.name, begun.batch_size))
+            return begun
+        chosen: Any = world.broadcast(None)
+        return follow(network, data, *chosen)
 
     def settings(self, trainer: Trainer, data: CataloniaDataModule) -> dict[str, Any]:
         """What decides the maps beside their areas, as JSON: strips of other settings are not gone on with."""
@@ -137,8 +169,7 @@ class MapWriter(Callback):
             'engine': None if self._engine is None else self._engine.name,
             'device': trainer.strategy.root_device.type,
             'layers': list(self.kinds),
-            'refine': repr(self.refine),
-            'tidy': repr(self.tidy),
+            **self.options.record(path),
         }
 
     @property
@@ -149,7 +180,9 @@ class MapWriter(Callback):
     def _begin(self, trainer: Trainer, pl_module: LightningModule) -> Sequence[StripRun]:
         """Find out what is to be done, and take this process's share of it."""
         data = data_of(trainer)
-        self._engine = self.make_engine(trainer, pl_module)
+        self.tidy = self.options.tidy(data.open_images().grid)
+        begun = self._start(trainer, pl_module)
+        self._engine, data.settings.batch_size, self._trials = begun
         pl_module.engine = self._engine  # type: ignore[assignment]
         todo = trainer.strategy.broadcast(self._open(trainer, data) if trainer.is_global_zero else [])
         share = divide(todo, data.lattice, trainer.world_size)[trainer.global_rank]
@@ -260,10 +293,13 @@ class MapWriter(Callback):
         path = folder / target.with_suffix('.json').name
         write_report(path, report)
         job.folder.add(path)
+        job.folder.add(write_qml(folder / target.name, job.legend))
         if self.png:
             picture = folder / target.with_suffix('.png').name
             write_preview(picture, folder / target.name, job.legend, overwrite=True)
             job.folder.add(picture)
+        if self.stac:
+            job.folder.add(write_stac(folder / target.name))
 
     def _figures(self, trainer: Trainer, number: int, seconds: float, joining: float) -> dict[str, Any]:
         """What this run of the command did for a map."""
@@ -275,6 +311,7 @@ class MapWriter(Callback):
             'mpx_per_second': round(sum(s.window.height * s.window.width for s in self._todo) / 1e6 / seconds, 4),
             'seconds_joining': round(joining, 3),
             'processes': trainer.world_size,
+            'engines': self._trials.splitlines(),
         }
 
     def _tell(self, job: MapJob, tally: Tally) -> None:

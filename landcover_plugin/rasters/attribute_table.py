@@ -20,18 +20,15 @@ def aux_path(path: Path) -> Path:
     return path.with_name(f'{path.name}.aux.xml')
 
 
-def attribute_table(legend: Legend) -> str:
-    """GDAL's XML of category names and a raster attribute table, which QGIS offers as a classification.
+def band_xml(legend: Legend) -> str:
+    """GDAL's XML of the category names and the attribute table of a band, as in a VRT.
 
     Examples:
         >>> from landcover_plugin.legend import LEGEND
-        >>> '<Category>forest</Category>' in attribute_table(LEGEND)
+        >>> '<Category>forest</Category>' in band_xml(LEGEND)
         True
     """
-    dataset = ET.Element('PAMDataset')
-    band = ET.SubElement(dataset, 'PAMRasterBand', band='1')
-    categories = ET.SubElement(band, 'CategoryNames')
-    table = ET.SubElement(band, 'GDALRasterAttributeTable', tableType='thematic')
+    categories, table = ET.Element('CategoryNames'), ET.Element('GDALRasterAttributeTable', tableType='thematic')
     for index, column in enumerate(_COLUMNS):
         field = ET.SubElement(table, 'FieldDefn', index=str(index))
         for tag, value in zip(('Name', 'Type', 'Usage'), column, strict=True):
@@ -41,7 +38,12 @@ def attribute_table(legend: Legend) -> str:
         row = ET.SubElement(table, 'Row', index=str(c.code))
         for value in (c.code, c.name, *c.colour):
             ET.SubElement(row, 'F').text = str(value)
-    return ET.tostring(dataset, encoding='unicode') + '\n'
+    return ''.join(ET.tostring(part, encoding='unicode') for part in (categories, table))
+
+
+def attribute_table(legend: Legend) -> str:
+    """The content of ``FILE.aux.xml``: category names and a raster attribute table, which QGIS offers as a style."""
+    return f'<PAMDataset><PAMRasterBand band="1">{band_xml(legend)}</PAMRasterBand></PAMDataset>\n'
 
 
 def write_attribute_table(path: Path, legend: Legend) -> Path:

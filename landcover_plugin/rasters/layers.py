@@ -5,7 +5,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from xml.sax.saxutils import escape
 
 from ..errors import LandcoverError
 from ..legend import NODATA, Legend
@@ -70,26 +69,3 @@ def output_paths(path: PathLike, kinds: Collection[Kind] = ()) -> dict[Kind, Pat
     order: tuple[Kind, ...] = ('probabilities', 'entropy', 'confidence')
     companions = {kind: target.with_stem(f'{target.stem}_{kind}') for kind in order if kind in kinds}
     return {**companions, 'classes': target}
-
-
-def legend_xml(legend: Legend) -> str:
-    """GDAL's XML of category names and a raster attribute table, which QGIS offers as a classification."""
-    columns = (('Value', 0, 5), ('Class', 2, 2), ('R', 0, 6), ('G', 0, 7), ('B', 0, 8))  # GDALRATFieldType, -Usage
-    fields = ''.join(
-        f'<FieldDefn index="{i}"><Name>{name}</Name><Type>{kind}</Type><Usage>{usage}</Usage></FieldDefn>'
-        for i, (name, kind, usage) in enumerate(columns)
-    )
-    rows = ''.join(
-        f'<Row index="{c.code}">' + ''.join(f'<F>{escape(str(v))}</F>' for v in (c.code, c.name, *c.colour)) + '</Row>'
-        for c in legend
-    )
-    names = ''.join(f'<Category>{escape(name)}</Category>' for name in legend.names)
-    return (
-        f'<CategoryNames>{names}</CategoryNames>'
-        f'<GDALRasterAttributeTable tableType="thematic">{fields}{rows}</GDALRasterAttributeTable>'
-    )
-
-
-def sidecar_xml(legend: Legend) -> str:
-    """The ``.aux.xml`` beside a class map, for GDAL and QGIS that do not look into the file."""
-    return f'<PAMDataset><PAMRasterBand band="1">{legend_xml(legend)}</PAMRasterBand></PAMDataset>\n'

@@ -21,7 +21,8 @@ import rasterio.shutil
 
 from ..grid import PixelGrid, PixelWindow
 from ..legend import LEGEND, Legend
-from .layers import Kind, Layer, PathLike, legend_xml, map_layers, output_paths, sidecar_xml
+from .attribute_table import band_xml, write_attribute_table
+from .layers import Kind, Layer, PathLike, map_layers, output_paths
 from .outputs import cannot_write, check_output
 from .staging import LOCK, begin, lock, read_plan, write_small
 from .strips import BLOCK, WRITE_ERRORS, StripFolder
@@ -151,9 +152,7 @@ class MapFolder:
                 self._verify(kind, cog, strips)
                 legend = self.layers[kind].legend
                 if legend is not None:
-                    sidecar = _sidecar(cog)
-                    sidecar.write_text(sidecar_xml(legend), encoding='utf-8')
-                    self.add(sidecar)
+                    self.add(write_attribute_table(cog, legend))
                 with cog.open('r+b') as file:
                     os.fsync(file)
             except WRITE_ERRORS as error:
@@ -245,7 +244,7 @@ def _vrt(layer: Layer, grid: PixelGrid, strips: Sequence[tuple[PixelWindow, Path
         colours = layer.legend.colormap
         entries = [colours.get(value, (0, 0, 0, 255)) for value in range(256)]
         table = ''.join(f'<Entry c1="{r}" c2="{g}" c3="{b}" c4="{a}"/>' for r, g, b, a in entries)
-        look = f'<ColorInterp>Palette</ColorInterp><ColorTable>{table}</ColorTable>{legend_xml(layer.legend)}'
+        look = f'<ColorInterp>Palette</ColorInterp><ColorTable>{table}</ColorTable>{band_xml(layer.legend)}'
     bands = ''.join(
         f'<VRTRasterBand dataType="Byte" band="{number}"><Description>{escape(name)}</Description>'
         f'<UnitType>{escape(layer.unit)}</UnitType><NoDataValue>{layer.nodata}</NoDataValue>{look}'

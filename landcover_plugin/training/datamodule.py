@@ -566,29 +566,51 @@ class CataloniaDataModule(GeoDataModule):
 
     def predict_dataloader(self) -> WindowBatches:  # type: ignore[override] # Lightning takes any iterable
         """Windows of what to map, and each look at them; of several processes, each gets its share."""
-        runs = self._all_runs() if self.runs_to_predict is None else self.runs_to_predict()
+        if self.runs_to_predict is not None:
+            runs = self.runs_to_predict()
+        else:
+            rank = self.trainer.global_rank if self.trainer is not None else 0
+            runs = self.all_runs(rank, self._world())
         device = None if self.trainer is None else self.trainer.strategy.root_device.type
         self._normalised = device == 'cpu'
+        return self.windows(runs, normalised=self._normalised, pin=device == 'cuda')
+
+    def windows(self, runs: Sequence[StripRun], *, normalised: bool = True, pin: bool = False) -> WindowBatches:
+        """The windows of some runs in batches.
+
+        Args:
+            runs: What to read, of one lattice.
+            normalised: Normalise images while they are read.
+            pin: See :class:`WindowBatches`.
+        """
+        images = self.open_images()
         return WindowBatches(
-            self.open_images(),
+            images,
             runs,
-            size=self.settings.patch_size,
+            size=runs[0].lattice.size if runs else self.settings.patch_size,
             batch_size=self.settings.batch_size,
-            normalisation=self._transform('eval').normalisation(self.open_images().raw) if self._normalised else None,
+            normalisation=self._transform('eval').normalisation(images.raw) if normalised else None,
             threads=self.settings.num_workers,
-            pin=device == 'cuda',
+            fill=not normalised,
+            pin=pin,
         )
 
-    def _all_runs(self) -> list[StripRun]:
-        regions, lattice = self.regions or [self.region()], self.lattice
+    def all_runs(self, rank: int = 0, world: int = 1, lattice: Lattice | None = None) -> list[StripRun]:
+        """Everything that is to be mapped, or the share of one of several processes.
+
+        Args:
+            rank: Number of the process.
+            world: Number of processes.
+            lattice: Of the windows (default: :attr:`lattice`).
+        """
+        regions, lattice = self.regions or [self.region()], lattice or self.lattice
         strips = [
             Strip(number, window)
             for number, region in enumerate(regions)
             for window in cut_strips(region.area)
             if region.meets(window)
         ]
-        rank = self.trainer.global_rank if self.trainer is not None else 0
-        return join_runs(divide(strips, lattice, self._world())[rank], regions, lattice)
+        return join_runs(divide(strips, lattice, world)[rank], regions, lattice)
 
     def _cover(self, name: SplitName) -> DataLoader[Sample]:
         images, windows = self.open_images(), self.split.windows(name)

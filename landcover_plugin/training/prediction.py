@@ -44,7 +44,7 @@ class WindowBatches:
     """The windows of some runs as batches, which Lightning takes in place of a loader.
 
     Every batch holds ``image`` ``(B, C, size, size)``, ``valid`` ``(B, size, size)`` and ``windows`` ``(n, 4)``, int64:
-    run, row, column and look of its first ``n`` images. All but the last are full, and that one is filled up with
+    run, row, column and look of its first ``n`` images. All but the last are full, and that one may be filled up with
     images that are 0 and not valid, so that a network always sees one shape. Windows come run by run, row by row, look
     by look; those in which a look measured nothing are left out.
 
@@ -56,6 +56,7 @@ class WindowBatches:
         normalisation: ``(2, C, 1, 1)``, by which numbers are multiplied and what is added: batches are normalised,
             float32, and 0 where not valid. Without, they are in the type of the mosaics.
         threads: Threads that read (default: as many as there are processors).
+        fill: Fill the last batch up; engines that take windows one by one need not.
         pin: Put batches in memory from which they are copied to a GPU meanwhile.
     """
 
@@ -68,10 +69,11 @@ class WindowBatches:
         batch_size: int,
         normalisation: NDArray[np.float32] | None = None,
         threads: int | None = None,
+        fill: bool = True,
         pin: bool = False,
     ) -> None:
         self.images, self.runs, self.size, self.batch_size = images, runs, size, batch_size
-        self.normalisation, self.pin = normalisation, pin
+        self.normalisation, self.fill, self.pin = normalisation, fill, pin
         self.threads = threads or processors()
 
     def looks(self) -> Iterator[Look]:
@@ -91,6 +93,18 @@ class WindowBatches:
         finally:
             pool.shutdown(cancel_futures=True)
 
+    def sample(self, count: int) -> Batch | None:
+        """Windows from all over, those that measured the most, as one batch; None if all are empty.
+
+        Args:
+            count: Windows at most.
+        """
+        looks = list(self.looks())
+        tried = looks[:: max(len(looks) // (4 * count), 1)]
+        reads = [read for read in map(self._read, tried) if read is not None]
+        reads.sort(key=lambda read: -int(read.valid.sum()))
+        return self._stack(reads[:count]) if reads else None
+
     def _read(self, at: Look) -> _Read | None:
         """A look at a window, or None if it measured nothing there."""
         try:
@@ -102,7 +116,7 @@ class WindowBatches:
         return _Read(at, image, valid) if valid.any() else None
 
     def _stack(self, reads: Sequence[_Read]) -> Batch:
-        shape = self.batch_size, len(self.images.channels), self.size, self.size
+        shape = self.batch_size if self.fill else len(reads), len(self.images.channels), self.size, self.size
         dtype = self.images.image_dtype if self.normalisation is None else torch.float32
         image = torch.empty(shape, dtype=dtype, pin_memory=self.pin)
         valid = torch.zeros((shape[0], *shape[2:]), dtype=torch.bool, pin_memory=self.pin)

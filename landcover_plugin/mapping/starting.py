@@ -1,0 +1,133 @@
+"""The engine of a run and its sizes: found by a short probe of the data, or taken from the run that is gone on with."""
+
+import itertools
+import logging
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from ..sampling.lattice import Lattice
+from ..training.datamodule import CataloniaDataModule
+from ..training.prediction import WindowBatches
+from .engines import ENGINES, Engine, EngineName, build_engine, choose_engine, tune_batch, tune_patch_size
+from .engines.trials import seconds_of
+from .options import MapOptions
+
+log = logging.getLogger(__name__)
+
+#: Windows of the probe.
+PROBE = 4
+
+#: Maps that the reference makes within so many seconds are left to it: a probe would take as long.
+QUICK = 60.0
+
+#: Windows on which sizes are compared, as multiples of the patch size of the training.
+_FACTORS = (1, 2)
+
+
+class Start(NamedTuple):
+    """What a run begins with.
+
+    Attributes:
+        engine: Ready to be called.
+        batch_size: Windows in a batch.
+        trials: What was tried, in words; empty if nothing was.
+    """
+
+    engine: Engine
+    batch_size: int
+    trials: str = ''
+
+
+def start(
+    network: nn.Module,
+    data: CataloniaDataModule,
+    options: MapOptions,
+    *,
+    batch_size: int | None,
+    earlier: Mapping[str, Any] | None = None,
+) -> Start:
+    """Build the engine.
+
+    Args:
+        network: From normalised images to probabilities, on the device of the trainer.
+        data: What is mapped.
+        options: Which engine is wanted.
+        batch_size: Windows in a batch; None finds it where the engine is found, too.
+        earlier: Plan of a run that may be gone on with, whose engine is taken rather than another one found.
+
+    Raises:
+        LandcoverError: If the engine cannot be had, or does not agree with the reference.
+    """
+    batches = data.windows(data.all_runs())
+    given = batch_size or data.settings.batch_size
+    wanted = options.engine
+    known = (earlier or {}).get('engine')
+    if wanted == 'auto' and known in ENGINES:
+        wanted, given = known, batch_size or (earlier or {}).get('batch_size', given)
+        log.info('the engine of the earlier run, %s, goes on', wanted)
+    elif wanted == 'auto' and _is_quick(network, data, batches):
+        wanted = 'torch'
+    if wanted == 'torch':
+        return Start(build_engine('torch', network, _shape(data, given)), given)
+    probe = batches.sample(PROBE)
+    if probe is None:
+        return Start(build_engine('torch', network, _shape(data, given)), given)
+    choice = choose_engine(
+        wanted, network, probe['image'], valid=probe['valid'], batch_size=given, min_agreement=options.min_agreement
+    )
+    if options.engine == 'auto' and batch_size is None and known is None:
+        given, rates = tune_batch(choice.engine, probe['image'])
+        log.info('windows in a batch: %d (%s)', given, ', '.join(f'{n}: {r:.2f} Mpx/s' for n, r in rates.items()))
+    log.info('engines on windows of these data\n%s', choice.describe())
+    return Start(choice.engine, given, choice.describe())
+
+
+def follow(network: nn.Module, data: CataloniaDataModule, name: EngineName, batch_size: int) -> Start:
+    """Build the engine that another process has chosen."""
+    probe = data.windows(data.all_runs()).sample(PROBE) if name == 'openvino-int8' else None
+    calibration = None if probe is None else probe['image']
+    return Start(build_engine(name, network, _shape(data, batch_size), calibration), batch_size)
+
+
+def find_patch_size(network: nn.Module, data: CataloniaDataModule, options: MapOptions) -> int:
+    """The fastest edge of windows that gives nearly the map of the training's patch size; the overlap stays."""
+    size = int(data.settings.patch_size)
+    squares = Lattice(size * max(_FACTORS), data.overlap, data.lattice.shape)
+    probe = data.windows(data.all_runs(lattice=squares)).sample(1)
+    if probe is None or min(squares.shape) < squares.size:
+        return size
+
+    def build(edge: int) -> Engine:  # what an edge is worth differs little between engines
+        return build_engine('torch', network, (1, data.in_channels, edge, edge))
+
+    found, trials = tune_patch_size(
+        build, probe['image'], patch_size=size, overlap=data.overlap, factors=_FACTORS,
+        min_agreement=options.min_agreement,
+    )  # fmt: skip
+    told = ', '.join(f'{edge} px: {t.rate:.2f} Mpx/s, agreement {t.agreement:.4f}' for edge, t in trials.items())
+    log.info('edge of windows: %d px (%s)', found, told)
+    return found
+
+
+def _shape(data: CataloniaDataModule, batch_size: int) -> tuple[int, int, int, int]:
+    size = data.settings.patch_size
+    return batch_size, data.in_channels, size, size
+
+
+def _is_quick(network: nn.Module, data: CataloniaDataModule, batches: WindowBatches) -> bool:
+    """Whether the reference makes the map in less time than finding another engine is worth."""
+    enough = 4096
+    count = sum(1 for _ in itertools.islice(batches.looks(), enough))
+    if count == enough:
+        return False
+    probe = batches.sample(1)
+    if probe is None:
+        return True
+    engine = build_engine('torch', network, _shape(data, 1))
+    try:
+        engine(probe['image'])
+        return count * seconds_of(engine, probe['image']) < QUICK
+    finally:
+        engine.close()
