@@ -463,3 +463,81 @@ def test_two_processes_train_together(good, tmp_path):
     done = run('fit', f'--data.root={good}', f'--trainer.default_root_dir={tmp_path}', *SMALL, *two)
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.rglob('best.ckpt'))) == len(list(tmp_path.rglob('blocks.gpkg'))) == 1
+
+
+# Mapping by several processes, and interrupted
+
+
+@pytest.fixture(scope='module')
+def tall(tmp_path_factory):
+    """A scene of three strips."""
+    root = tmp_path_factory.mktemp('tall') / 'data'
+    write_scene(root, size=(1100, 96), label_gsd=10, seed=3)
+    return root
+
+
+def mapping(trained, tall, target):
+    return ['predict', f'--ckpt_path={trained}', f'--data.root={tall}', f'--output.path={target}', '--data.overlap=4']
+
+
+@pytest.fixture(scope='module')
+def alone(trained, tall, tmp_path_factory):
+    """The map that one process makes."""
+    target = tmp_path_factory.mktemp('alone') / 'map.tif'
+    assert cli.main(mapping(trained, tall, target)) == 0
+    return target
+
+
+def when_a_strip_is_finished(folder, process):
+    deadline = time.monotonic() + 600
+    while not list(folder.glob('.map.part/strips/[0-9]*.json')) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+
+
+TWO = ['--trainer.devices=2', '--trainer.strategy=ddp', '--trainer.accelerator=cpu']
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_map_of_one(trained, tall, alone, tmp_path):
+    command = [*LANDCOVER, *mapping(trained, tall, tmp_path / 'map.tif'), *TWO]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'map.tif').read_bytes() == alone.read_bytes()
+    assert {f.name for f in tmp_path.iterdir()} == {'map.tif', 'map.tif.aux.xml', 'map.json'}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('rank', [0, 1])
+def test_the_death_of_a_process_ends_the_run_and_the_next_goes_on(trained, tall, alone, tmp_path, rank):
+    command = [*LANDCOVER, *mapping(trained, tall, tmp_path / 'map.tif')]
+    started = subprocess.Popen([*command, *TWO], stderr=subprocess.PIPE, text=True)
+    when_a_strip_is_finished(tmp_path, started)
+    children = Path(f'/proc/{started.pid}/task/{started.pid}/children').read_text().split()
+    os.kill(started.pid if rank == 0 else int(children[-1]), signal.SIGKILL)
+    started.communicate(timeout=600)
+    assert started.returncode != 0
+    assert not (tmp_path / 'map.tif').exists()
+    deadline = time.monotonic() + 300
+    while any(Path(f'/proc/{child}/stat').exists() for child in children) and time.monotonic() < deadline:
+        time.sleep(0.2)  # the other process notices too
+    assert not any(Path(f'/proc/{child}/stat').exists() for child in children)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert 'strips are there from an earlier run' in done.stderr
+    assert (tmp_path / 'map.tif').read_bytes() == alone.read_bytes()
+
+
+@pytest.mark.slow
+def test_an_interrupted_map_says_how_to_go_on(trained, tall, alone, tmp_path):
+    command = [*LANDCOVER, *mapping(trained, tall, tmp_path / 'map.tif')]
+    started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    when_a_strip_is_finished(tmp_path, started)
+    started.send_signal(signal.SIGINT)
+    said = started.communicate(timeout=600)[1]
+    assert started.returncode == 130, said
+    assert 'of 3 strips are kept beside the map: the same command goes on with them' in said
+    assert 'Traceback' not in said
+    assert [f.name for f in tmp_path.iterdir()] == ['.map.part']
+    assert subprocess.run(command, capture_output=True, timeout=600).returncode == 0
+    assert (tmp_path / 'map.tif').read_bytes() == alone.read_bytes()

@@ -348,6 +348,23 @@ def test_a_run_that_failed_is_gone_on_with(
         assert file.read_bytes() == (tmp_path / file.name).read_bytes()
 
 
+def test_two_runs_at_once(root: Path, tmp_path: Path) -> None:
+    """The second one is refused, and leaves the first one's folder alone."""
+    path = tmp_path / 'map.tif'
+
+    class Slow(Oracle):
+        def predict_step(self, batch: Any, batch_idx: int) -> Any:
+            if batch_idx == 1:
+                with pytest.raises(
+                    LandcoverError, match=r'another landcover predict is writing .*map\.tif: wait for it'
+                ):
+                    predict(root, path)
+            return super().predict_step(batch, batch_idx)
+
+    predict(root, path, Slow())
+    assert np.array_equal(read(path), truth())
+
+
 def test_another_setting_begins_anew(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, messages: pytest.LogCaptureFixture
 ) -> None:

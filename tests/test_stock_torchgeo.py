@@ -132,3 +132,14 @@ def test_the_stock_task_with_our_data(scene: Scene, tmp_path: Path) -> None:
 def test_our_task_with_stock_data(scene: Scene, tmp_path: Path) -> None:
     (tmp_path / 'stock_data.py').write_text(STOCK_DATA)
     fit(tmp_path, scene.label.parent, OUR_TASK, {'class_path': 'stock_data.StockData', 'init_args': {}})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('task', [OUR_TASK, STOCK_TASK], ids=['ours', 'stock'])
+def test_the_stock_command_predicts_with_our_data(scene: Scene, tmp_path: Path, task: dict[str, Any]) -> None:
+    """It writes no file; what counts is that it gets whole batches to the end."""
+    fit(tmp_path, scene.label.parent, task, OUR_DATA)
+    (checkpoint,) = tmp_path.glob('runs/**/*.ckpt')
+    quiet = ['--weights_only', 'true', '--return_predictions', 'false']
+    output = run(tmp_path, 'predict', '--config', 'x.yaml', '--ckpt_path', str(checkpoint), *quiet)
+    assert 'Predicting' in output

@@ -91,7 +91,7 @@ class BlendedMosaic:
             return
         if part.row < self.released:
             raise ValueError(f'rows above {self.released} were released, got a window from row {part.row}')
-        self._reserve(part.row_stop)
+        self._reserve(part.row_stop, window.height)
         probabilities, weights = np.ascontiguousarray(probabilities), np.ascontiguousarray(weights)
         for start, stop in self._segments(part.row, part.row_stop):
             piece = PixelWindow(start, part.col, stop - start, part.width)
@@ -158,12 +158,16 @@ class BlendedMosaic:
             return stop
         return next(self._segments(start, min(stop, self._stop)))[1]
 
-    def _reserve(self, stop: int) -> None:
-        """Grow the ring, if need be, until it holds all rows from the first unreleased one to ``stop``."""
+    def _reserve(self, stop: int, height: int) -> None:
+        """Grow the ring, if need be, until it holds all rows from the first unreleased one to ``stop``.
+
+        The first windows may reach less far into the area than ``height``, which later ones will need.
+        """
         held, self._stop = range(self.released, self._stop), max(self._stop, stop)
         needed = self._stop - self.released
         if needed <= self.rows_held:
             return
+        needed = max(needed, min(height, self.area.height))
         old = [(row, self._slot(row)) for row in held]
         sums, weights = self._sums, self._weights
         self._sums = np.zeros((self.num_classes, needed, self.area.width), dtype=np.float32)

@@ -77,6 +77,7 @@ class MapFolder:
         self._extra: list[Path] = []
         self._lock = ExitStack()
         self._made: list[Path] = []  # parents that were not there before
+        self._ours = False  # nobody else's, since we have the lock
 
     @property
     def is_whole(self) -> bool:
@@ -116,6 +117,7 @@ class MapFolder:
             self.folder.mkdir(parents=True, exist_ok=True)
             busy = f'another landcover predict is writing {self.target}: wait for it, or stop it'
             lock(self._lock.enter_context((self.folder / LOCK).open('w')), busy)
+            self._ours = True
             if self.is_whole:
                 same = read_plan(self.folder) == json.loads(json.dumps(plan))
                 self.publish()
@@ -210,6 +212,8 @@ class MapFolder:
         Returns:
             Number of finished strips, which the next run with the same plan goes on with.
         """
+        if not self._ours:
+            return 0
         kept = self.strips.count()
         self._lock.close()
         if not kept and not self.is_whole:
