@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import rasterio
 import torch
 from bench_common import environment, interleave, median_ratio, table
 from lightning.pytorch import Trainer
@@ -195,16 +196,20 @@ def maps(network: nn.Module, args: argparse.Namespace) -> dict[str, Any]:
     pixels = args.map_size**2 / 1e6
     overlap = args.patch_size // 4
     with tempfile.TemporaryDirectory(prefix='bench-predict-') as folder:
+        results: dict[str, NDArray[np.uint8]] = {}
 
         def ours(n: int) -> float:
             started = time.perf_counter()
             if cli.main(_predict(args, bbox, Path(folder, f'{n}.tif'))):
                 raise SystemExit('landcover predict failed')
-            return pixels / (time.perf_counter() - started)
+            rate = pixels / (time.perf_counter() - started)
+            with rasterio.open(Path(folder, f'{n}.tif')) as src:
+                results[OURS] = src.read(1)
+            return rate
 
         def stock(n: int) -> float:
             started = time.perf_counter()
-            stock_map(network, data, bbox, args, overlap)
+            results[STOCK] = stock_map(network, data, bbox, args, overlap)
             return pixels / (time.perf_counter() - started)
 
         rates = interleave({OURS: ours, STOCK: stock}, args.rounds, description='maps')
@@ -212,8 +217,9 @@ def maps(network: nn.Module, args: argparse.Namespace) -> dict[str, Any]:
     share = (1 - overlap / args.patch_size) ** 2
     print(f'maps of {args.map_size} x {args.map_size} px; windows share {overlap} px, so {share:.0%} of them is map')
     print(table(['arm', 'Mpx/s'], [(name, statistics.median(values)) for name, values in rates.items()]))
-    print(f'ours is {ratio:.2f} x as fast as stock')
-    return {'rates': rates, 'ratio': ratio}
+    agreement = float((results[OURS] == results[STOCK])[results[OURS] != NODATA].mean())
+    print(f'ours is {ratio:.2f} x as fast as stock; {agreement:.2%} of the classes agree')
+    return {'rates': rates, 'ratio': ratio, 'agreement': agreement}
 
 
 def _bbox(data: CataloniaDataModule, size: int) -> tuple[float, float, float, float]:

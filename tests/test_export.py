@@ -1,6 +1,7 @@
 """An exported model: every file is what it says, and maps what the checkpoint maps."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,7 +52,7 @@ def write_checkpoint(path: Path, scene: Scene, **changed: object) -> Path:
         'optimizer_states': [{'state': {0: {'exp_avg': torch.zeros(3)}}}],
         'lr_schedulers': [],
         'hparams_name': 'kwargs',
-        'hyper_parameters': dict(task.hparams),
+        'hyper_parameters': settings | {'channels': list(BANDS)},
         'datamodule_hparams_name': 'kwargs',
         'datamodule_hyper_parameters': data,
         'CataloniaDataModule': state | {'colours': LEGEND.palette.tolist(), 'reflectance': [10_000.0, 0.0]},
@@ -167,9 +168,11 @@ def test_the_item_is_read_by_pystac(exported: Path) -> None:
     mlm = MLMExtension.ext(item)
     assert [band.name for band in mlm.input[0].bands] == list(BANDS)
     assert mlm.input[0].input.shape == [-1, 10, SIZE, SIZE]
-    assert [scaling.mean for scaling in mlm.input[0].value_scaling] == [0.15] * 10
+    assert [s['mean'] for s in mlm.input[0].properties['value_scaling']] == [0.15] * 10  # the schema wants an array
     classes = mlm.output[0].classes
     assert [c.value for c in classes] == list(range(13)) and classes[3].title == 'forest'
+    assert re.fullmatch('[a-zA-Z][a-zA-Z0-9_.-]+[a-zA-Z0-9]', mlm.mlm_name) and mlm.framework == 'PyTorch'
+    assert all(re.fullmatch('[0-9A-Za-z_-]+', c.name) for c in classes)
     assert str(mlm.tasks[0]) == 'semantic-segmentation'
     assert 'mlm:model' in item.assets['model.onnx'].roles
     for asset in item.assets.values():

@@ -1,7 +1,9 @@
 """Engines by name."""
 
+import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -110,12 +112,16 @@ def _keep(target: Path, write: Callable[[Path], object]) -> None:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = target.with_name(f'.{uuid4().hex[:8]}.{target.name}')
-    write(staging)
     try:
-        staging.rename(target)
-    except OSError:
-        if not target.exists():
-            raise
+        write(staging)
+        with suppress(OSError):  # the other process was first
+            staging.rename(target)
+    finally:
+        if staging.is_dir():
+            shutil.rmtree(staging, ignore_errors=True)
+        staging.unlink(missing_ok=True)
+    if not target.exists():
+        raise LandcoverError(f'{target} cannot be written: free some space, or choose a folder in which you may write')
 
 
 def _refuse_other_devices(name: EngineName, network: nn.Module) -> None:

@@ -1,5 +1,6 @@
 """The model as a STAC item with the Machine Learning Model extension."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,9 +53,9 @@ def stac_item(facts: Mapping[str, Any], legend: Legend, *, created: str) -> dict
             'description': 'Land cover from Sentinel-2 for each pixel of 10 m',
             'datetime': created,
             'license': 'MIT',
-            'mlm:name': f'{network["model"]} with {network["backbone"]}',
+            'mlm:name': re.sub('[^A-Za-z0-9_.-]', '-', f'landcover-{network["model"]}-{network["backbone"]}'),
             'mlm:architecture': str(network['model']),
-            'mlm:framework': 'pytorch',
+            'mlm:framework': 'PyTorch',
             'mlm:framework_version': torch.__version__.split('+')[0],
             'mlm:tasks': ['semantic-segmentation'],
             'mlm:total_parameters': network['parameters'],

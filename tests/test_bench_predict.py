@@ -1,0 +1,45 @@
+"""The benchmark of mapping runs, and says what it found."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_export import write_checkpoint
+
+from landcover_plugin.datasets.simulated import Scene
+
+SCRIPT = Path(__file__).parents[1] / 'scripts' / 'bench_predict.py'
+
+
+def run(*arguments: object) -> str:
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+def test_forward_passes_of_a_small_network(tmp_path: Path) -> None:
+    output = run(
+        '--model=unet_scratch', '--backbone=plain16', '--patch-size=32', '--windows=2', '--rounds=2',
+        '--engines=torch,onnxruntime,nothing', f'--json={tmp_path}/found.json',
+    )  # fmt: skip
+    assert 'forward passes, 2 windows of 32 px' in output and "got 'nothing'" in output
+    found = json.loads((tmp_path / 'found.json').read_text())['forward']
+    assert found['median_ratio']['torch'] == 1 and len(found['rates']['onnxruntime']) == 2
+    assert found['agreement']['onnxruntime'] > 0.999
+
+
+@pytest.mark.slow
+def test_maps_and_memory(scene: Scene, tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / 'best.ckpt', scene)
+    output = run(
+        f'--checkpoint={checkpoint}', f'--data={scene.label.parent}', '--patch-size=32', '--windows=4', '--rounds=1',
+        '--engines=torch', '--maps', '--map-size=128', '--memory=64,128', f'--json={tmp_path}/found.json',
+    )  # fmt: skip
+    assert 'x as fast as stock' in output and 'peak memory' in output
+    found = json.loads((tmp_path / 'found.json').read_text())
+    assert set(found['maps']['rates']) == {'landcover predict', 'stock TorchGeo'}
+    assert found['maps']['agreement'] > 0.9
+    assert found['memory']['megabytes']['64'] > 100
