@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Bytes of decoded blocks that GDAL keeps (by default a twentieth of the machine's memory): each is read once.
+_CACHE = 2**25
+
 _DESCRIPTION = """\
 Turn a class map into polygons: a GeoPackage with one polygon for each connected region of a class.
 
@@ -49,6 +52,8 @@ def main(argv: Sequence[str]) -> int:
         LandcoverError: If arguments or rasters do not fit, or the polygons cannot be written.
     """
     args = _parser().parse_args(argv)
+    import rasterio
+
     from ..mapping.geopackage import LAYER, check_geopackage, write_geopackage
     from ..mapping.polygonize import polygons_of
 
@@ -56,14 +61,15 @@ def main(argv: Sequence[str]) -> int:
     source = _source(args)
     output = check_geopackage(args.output or Path(args.map).with_suffix('.gpkg'), overwrite=args.overwrite)
     folder = next(parent for parent in output.parents if parent.exists())
-    count = write_geopackage(
-        output,
-        polygons_of(source, folder, simplify=args.simplify),
-        grid=source.grid,
-        legend=source.legend,
-        confidence=source.confidence is not None,
-        tags=source.tags(),
-    )
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE):
+        count = write_geopackage(
+            output,
+            polygons_of(source, folder, simplify=args.simplify),
+            grid=source.grid,
+            legend=source.legend,
+            confidence=source.confidence is not None,
+            tags=source.tags(),
+        )
     size, seconds = output.stat().st_size / 1e6, time.monotonic() - started
     sys.stdout.write(f'{output}: layer {LAYER}, {count:,} polygons ({size:,.1f} MB, {seconds:,.0f} s)\n')
     return 0

@@ -3,7 +3,7 @@
 import glob
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ from .polygonize import Polygons
 LAYER = 'land_cover'
 
 _GEOMETRY = pa.field('geom', pa.binary(), metadata={'ARROW:extension:name': 'geoarrow.wkb'})
+
+#: GDAL's setting, in bytes.
+_INDEX_MEMORY = 'OGR_GPKG_MAX_RAM_USAGE_RTREE'
 
 #: As QGIS makes it.
 _LAYER_STYLES = """
@@ -144,11 +147,12 @@ class _Writer:
 def _write(staging: Path, writer: _Writer, grid: PixelGrid, legend: Legend, tags: Mapping[str, str]) -> None:
     description = 'Land cover: regions of one class as polygons'
     try:
-        pyogrio.write_arrow(
-            writer.stream, staging, layer=LAYER, driver='GPKG', geometry_name='geom', geometry_type='Polygon',
-            crs=grid.crs.to_wkt(), layer_metadata=dict(tags), dataset_options={'VERSION': '1.3'},
-            layer_options={'SPATIAL_INDEX': 'YES', 'IDENTIFIER': 'land cover', 'DESCRIPTION': description},
-        )  # fmt: skip
+        with _small_index_in_memory():
+            pyogrio.write_arrow(
+                writer.stream, staging, layer=LAYER, driver='GPKG', geometry_name='geom', geometry_type='Polygon',
+                crs=grid.crs.to_wkt(), layer_metadata=dict(tags), dataset_options={'VERSION': '1.3'},
+                layer_options={'SPATIAL_INDEX': 'YES', 'IDENTIFIER': 'land cover', 'DESCRIPTION': description},
+            )  # fmt: skip
         if writer.error is not None:
             raise RuntimeError('the stream of polygons ended early')
         _complete(staging, writer, legend)
@@ -156,6 +160,17 @@ def _write(staging: Path, writer: _Writer, grid: PixelGrid, legend: Legend, tags
         for working in staging.parent.glob(f'{glob.escape(staging.name)}?*'):  # journals, and the index while it grows
             with suppress(OSError):
                 working.unlink(missing_ok=True)
+
+
+@contextmanager
+def _small_index_in_memory() -> Iterator[None]:
+    """Keep GDAL from building the spatial index in a tenth of the machine's memory."""
+    before = pyogrio.get_gdal_config_option(_INDEX_MEMORY)
+    pyogrio.set_gdal_config_options({_INDEX_MEMORY: str(2**24)})
+    try:
+        yield
+    finally:
+        pyogrio.set_gdal_config_options({_INDEX_MEMORY: before})
 
 
 def _complete(staging: Path, writer: _Writer, legend: Legend) -> None:

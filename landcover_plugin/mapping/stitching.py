@@ -17,6 +17,9 @@ from .pieces import Pieces, Tile, corner_numbers
 #: Where this tile meets earlier ones: the step to the other tile, its side and ours.
 _MEET = (((-1, 0), 'bottom', 'top'), ((0, -1), 'right', 'left'))
 
+#: Vertices that are joined at a time, unless one region has more.
+_BATCH = 100_000
+
 
 class _Side(NamedTuple):
     """Piece (-1 for none) and code of each pixel along a side."""
@@ -157,16 +160,16 @@ class Stitched:
             self._corners = np.setdiff1d(self._corners, np.concatenate(shared))
 
     def batches(self) -> list[list[slice]]:
-        """The other regions, in batches that have no more vertices than one polygon may have."""
+        """The other regions, in batches of few vertices, or of one region."""
         return self._portions([region for region in self._slices if not self._is_cut(region)])
 
     def _portions(self, slices: list[slice]) -> list[list[slice]]:
         """Consecutive slices together as long as they have few vertices."""
         portions: list[list[slice]] = []
-        total = self._most + 1
+        total = _BATCH + 1
         for part in slices:
             size = int(self._vertices[part].sum())
-            if total + size > self._most:
+            if total + size > _BATCH:
                 portions.append([])
                 total = 0
             portions[-1].append(part)
