@@ -70,7 +70,8 @@ class Streams:
     def __call__(self, images: Tensor) -> Tensor:
         """Probabilities of images."""
         check_images(images, self._shape)
-        result = torch.empty(len(images), self._num_classes, *self._shape[2:])
+        with torch.inference_mode(False):  # else other threads could not write to it
+            result = torch.empty(len(images), self._num_classes, *self._shape[2:])
         futures = [self._pool.submit(self._one, images[i : i + 1], result[i : i + 1]) for i in range(len(images))]
         wait(futures)
         for future in futures:
