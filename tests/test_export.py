@@ -1,5 +1,7 @@
 """An exported model: every file is what it says, and maps what the checkpoint maps."""
 
+import contextlib
+import io
 import json
 import re
 import subprocess
@@ -47,7 +49,6 @@ def write_checkpoint(path: Path, scene: Scene, **changed: object) -> Path:
         'epoch': 1,
         'global_step': 10,
         'state_dict': task.state_dict(),
-        'loops': {},
         'callbacks': {'ModelCheckpoint': {'dirpath': '/home/somebody/runs'}},
         'optimizer_states': [{'state': {0: {'exp_avg': torch.zeros(3)}}}],
         'lr_schedulers': [],
@@ -79,9 +80,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(checkpoint: Path, report: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the command writes."""
     folder = tmp_path_factory.mktemp('exported') / 'model'
-    done = run('export', checkpoint, '--output.path', folder, '--report', report)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count('100.00% same class') == 3, done.stdout
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        assert cli.main(['export', str(checkpoint), '--output.path', str(folder), '--report', str(report)]) == 0
+    assert output.getvalue().count('100.00% same class') == 3, output.getvalue()
     return folder
 
 
