@@ -153,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ('lightning.pytorch', 'lightning.fabric', 'lightning.pytorch.utilities.rank_zero'):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings('ignore')
-    torch.set_num_threads(processors())
+    torch.set_num_threads(args.threads)
     try:
         with tempfile.TemporaryDirectory(prefix='bench-accuracy-') as temporary:
             bench = Bench(args, Path(args.dir or temporary))
@@ -193,6 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     add('--batch-size', type=int, metavar='N', help='of all arms (default: that of each config)')
     add('--override', nargs='+', default=[], metavar='KEY=VALUE', help='of all configs, such as data.block_size=128')
     add('--accelerator', default='auto', help='as in Lightning (default: auto)')
+    add('--threads', type=int, default=processors(), metavar='N', help='of the CPU (default: all)')
     add('--cache', metavar='DIR', help='where scans are kept when the data folder is read-only')
     add('--dir', type=Path, metavar='DIR', help='keeps every run, so that an interrupted benchmark goes on')
     add('--json', type=Path, metavar='FILE', help='write all numbers, versions and the machine to this file')
@@ -572,7 +573,7 @@ def _logistic(model: Settings, seed: int) -> LogisticRegression:
 
 
 def _forest(model: Settings, seed: int) -> RandomForestClassifier:
-    return RandomForestClassifier(model['trees'], random_state=seed, n_jobs=processors())
+    return RandomForestClassifier(model['trees'], random_state=seed, n_jobs=torch.get_num_threads())
 
 
 _CLASSIFIERS: dict[str, Callable[[Settings, int], Any]] = {'forest': _forest, 'logistic': _logistic}
