@@ -57,8 +57,8 @@ another arm trains on. Beside the configs run:
   baseline   the recipe of the pipeline that this package replaces (--baseline): three bands, no augmentation,
              unweighted
   stock      torchgeo.tasks.SemanticSegmentation as it comes: U-Net with the backbone of the first config (resnet50
-             where that is a plain one), all bands, cross-entropy, its own optimiser; patches of our data module,
-             drawn by area, normalised, not augmented
+             where that is unet_scratch, or --stock-backbone), all bands, cross-entropy, its own optimiser; patches of
+             our data module, drawn by area, normalised, not augmented
   forest     random forest on single pixels of the training blocks, normalised bands
   logistic   logistic regression on the same pixels
 
@@ -189,6 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     add('--pixels', type=int, default=100_000, metavar='N', help='training pixels of forest and logistic')
     add('--trees', type=int, default=200, metavar='N', help='of the forest (default: 200)')
     add('--backbone', nargs='+', default=[], metavar='NAME', help='for encoders of the same family, such as resnet18')
+    add('--stock-backbone', metavar='NAME', help='encoder of the stock arm (default: that of the first config)')
     add('--patch-size', type=int, metavar='N', help='in pixels, of all arms (default: that of the first config)')
     add('--batch-size', type=int, metavar='N', help='of all arms (default: that of each config)')
     add('--override', nargs='+', default=[], metavar='KEY=VALUE', help='of all configs, such as data.block_size=128')
@@ -279,10 +280,11 @@ def make_arms(args: argparse.Namespace) -> list[Arm]:
     arms = [ours, *varied, *others]
     neither = {'bands': None, 'augment': False, 'mix': 'none', 'purity': 'none', 'balance': 0}
     plain = _without(ours.data, _LIGHT) | neither
-    encoder = ours.model['backbone'].split('+')[0]
+    encoder = args.stock_backbone or ours.model['backbone'].split('+')[0]
+    own = not args.stock_backbone and ours.model.get('model', 'unet') == 'unet_scratch'
     stock = {
         'model': 'unet',
-        'backbone': _stand_in('resnet50', args.backbone) if encoder.startswith('plain') else encoder,
+        'backbone': _stand_in('resnet50', args.backbone) if own else encoder,
         'weights': ours.model.get('weights', True) is True,
         'num_classes': LEGEND.num_classes,
         'ignore_index': NODATA,
@@ -383,7 +385,7 @@ class Bench:
             return self._run_pixels(arm, settings, seed)
         steps = max(self.args.patches // settings.get('batch_size', 8) // self.args.checks, 1)  # in an epoch
         data = CataloniaDataModule(**settings | {'length': steps * settings.get('batch_size', 8)})
-        task = _task(arm, data.in_channels)
+        task = _task(arm, data.open_images().channels)
         counting = Counting(keep_best=self.args.keep == 'best')
         common = {
             'accelerator': self.args.accelerator, 'devices': 1, 'logger': False, 'enable_checkpointing': False,
@@ -488,9 +490,10 @@ def _digest(spec: Any) -> str:
 # Networks
 
 
-def _task(arm: Arm, in_channels: int) -> LightningModule:
-    task = SemanticSegmentation if arm.kind == 'stock' else LandCoverSegmentation
-    return task(**arm.model | {'in_channels': in_channels})
+def _task(arm: Arm, channels: list[str]) -> LightningModule:
+    if arm.kind == 'stock':
+        return SemanticSegmentation(**arm.model | {'in_channels': len(channels)})
+    return LandCoverSegmentation(**arm.model | {'in_channels': len(channels), 'channels': channels})
 
 
 def _recipe(settings: Settings, counting: 'Counting') -> Settings:
