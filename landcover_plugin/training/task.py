@@ -23,6 +23,7 @@ from ..models.outputs import class_probabilities, predicted_codes
 from ..models.pretrained import build_network
 from ..sampling.weights import ClassWeighting, class_weights
 from .averaging import AveragedWeights
+from .compiling import Compiled
 from .losses import LandCoverLoss, build_loss
 from .metrics import IntArray, Scores
 from .optimization import OptimizerName, Schedule, make_optimizer, make_schedule
@@ -163,6 +164,7 @@ class LandCoverSegmentation(SemanticSegmentation):
             num_classes=h['num_classes'],
             channels=h['channels'],
         )
+        self._compiled: Compiled | None = None
         if own:
             self._start_from(self.weights)  # type: ignore[arg-type]
         elif self.weights:
@@ -252,38 +254,26 @@ class LandCoverSegmentation(SemanticSegmentation):
             self._fold_normalisation()
         if self.hparams['channels_last']:
             self.model.to(memory_format=torch.channels_last)
-        if self.hparams['compile']:
-            self._compile()
+        if self.hparams['compile'] and self._compiled is None:
+            self._compiled = Compiled(self.model)
 
     def _fold_normalisation(self) -> None:
         """Fold the normalisation of pretrained weights into the first layer, once; what resumes loads over it."""
-        normalisation = getattr(getattr(self.trainer, 'datamodule', None), 'normalisation', None)
         layers, self._first_layers = self._first_layers, ()
-        if layers and normalisation is not None:
-            log.info('%s', ' and '.join(sorted({layer.fold(*normalisation()) for layer in layers})))
-        elif layers:
+        if not layers:
+            return
+        normalisation = getattr(getattr(self.trainer, 'datamodule', None), 'normalisation', None)
+        if normalisation is None:
             log.warning('the data module tells no mean and deviation: pretrained filters see pixels of another scale')
-
-    def _compile(self) -> None:
-        """Compile the network, unless a trial shows that this machine cannot."""
-        image = torch.zeros(2, self.hparams['in_channels'], 64, 64, device=self.device)
-        training = self.model.training
-        try:
-            self.model.compile()
-            with torch.no_grad():
-                self.model.eval()(image)  # in training, the trial would move the batch norms
-        except Exception as e:  # the compiler raises whatever its back ends do
-            self.model._compiled_call_impl = None
-            log.warning('torch.compile does not work here (%s); going on without it', str(e).split('\n')[0] or type(e))
-        finally:
-            self.model.train(training)
+        else:
+            log.info('%s', ' and '.join(sorted({layer.fold(*normalisation()) for layer in layers})))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Logits ``(B, num_classes, H, W)`` of images ``(B, C, H, W)``."""
         images, *others = args
         if self.hparams['channels_last']:
             images = images.contiguous(memory_format=torch.channels_last)
-        return self.model(images, *others, **kwargs)
+        return (self._compiled or self.model)(images, *others, **kwargs)
 
     def on_fit_start(self) -> None:
         """Weigh the classes by the training ground.
