@@ -499,8 +499,8 @@ def _task(arm: Arm, channels: list[str]) -> LightningModule:
 def _recipe(settings: Settings, counting: 'Counting') -> Settings:
     """Arguments of the trainer. Counting comes first, so that it sees the weights that were validated."""
     chosen = {k: v for k, v in settings.items() if k in _RECIPE}
-    if not torch.cuda.is_available():
-        chosen.pop('precision', None)  # made for a GPU; on a CPU slower, and no more exact
+    if not torch.cuda.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        chosen.pop('precision', None)  # on a CPU without such instructions slower, and no more exact
     callbacks = [_callback(**entry) for entry in chosen.pop('callbacks', None) or []]
     return chosen | {'callbacks': [counting, *callbacks]}
 

@@ -13,12 +13,12 @@ import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.tuner import Tuner
 
 from ..errors import LandcoverError
 from ..evaluation.callbacks import ReportWriter, TensorBoardPictures
 from ..mapping.writer import MapWriter
 from ..training.datamodule import CataloniaDataModule
+from ..training.finding import find_batch_size, find_learning_rate
 from ..training.summary import describe_fit
 from ..training.task import LandCoverSegmentation, read_checkpoint
 
@@ -160,11 +160,11 @@ class LandcoverCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Find what was asked to be found, and say what is trained."""
-        find, tuner = self.config.fit.find, Tuner(self.trainer)
+        find = self.config.fit.find
         if find.batch_size:
-            tuner.scale_batch_size(self.model, datamodule=self.datamodule, mode='power', max_trials=8)
+            find_batch_size(self.trainer, self.model, self.datamodule)
         if find.lr:
-            tuner.lr_find(self.model, datamodule=self.datamodule)
+            find_learning_rate(self.trainer, self.model, self.datamodule)
         log.info(describe_fit(self.model, self.datamodule, self.trainer))
 
     def _run_subcommand(self, subcommand: str) -> None:
