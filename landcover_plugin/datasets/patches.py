@@ -47,6 +47,11 @@ class CataloniaPatches(IntersectionDataset):
     ) -> None:
         super().__init__(images, labels, spatial_only=True)
         self.images, self.labels, self.purity, self.shares, self.size = images, labels, purity, shares, size
+        self.patches: int | None = None
+
+    def __len__(self) -> int:
+        """Patches of an epoch, once it is known how many are drawn, for what compares batches with them; else files."""
+        return super().__len__() if self.patches is None else self.patches
 
     def __getitem__(self, index: Any) -> Sample:
         """The patch of a query in CRS units, moved to the nearest pixels; without a look, the earliest."""

@@ -11,6 +11,7 @@ from . import BUILDERS
 from .bands import RGB_BANDS, adapt_first_layer, match_bands, match_table
 from .first_layer import RGB, spread_filters
 from .hybrids import PairedEncoder
+from .rescaling import FirstLayer, norm_behind
 from .weight_files import Pretrained, read_weights
 
 #: What wraps a network or an encoder, in the names of its weights.
@@ -26,10 +27,13 @@ class Built(NamedTuple):
     Attributes:
         network: From images to logits.
         account: What was loaded, for the log: a sentence, or a table with one line for each channel.
+        first: First layers whose filters were shown pixels of another scale, to be folded when that of the images in
+            use is known.
     """
 
     network: nn.Module
     account: str
+    first: tuple[FirstLayer, ...] = ()
 
 
 def build_network(
@@ -72,10 +76,12 @@ def build_network(
         return Built(network, f'ImageNet weights, by band:\n{match_table(RGB_BANDS, matches)}')
     if isinstance(weights, bool) or weights is None:
         return Built(network, 'ImageNet weights, by position' if weights else 'random weights')
-    return Built(network, load_pretrained(network, weights, channels))
+    return load_pretrained(network, weights, channels)
 
 
-def load_pretrained(network: nn.Module, weights: str | os.PathLike[str], channels: Sequence[str] | None = None) -> str:
+def load_pretrained(
+    network: nn.Module, weights: str | os.PathLike[str], channels: Sequence[str] | None = None
+) -> Built:
     """Load weights into a network: all of it if they are all of it, else its encoder.
 
     Args:
@@ -84,7 +90,7 @@ def load_pretrained(network: nn.Module, weights: str | os.PathLike[str], channel
         channels: Names of the channels.
 
     Returns:
-        What was loaded, for the log.
+        The network itself and what was loaded.
 
     Raises:
         LandcoverError: If the weights cannot be had or do not fit.
@@ -104,13 +110,15 @@ def load_pretrained(network: nn.Module, weights: str | os.PathLike[str], channel
         raise LandcoverError(_misfit(given, own, found, fits, parts[nearest]))
     names = tuple('' if part == 'network' else part for part in whole)
     chosen = {n: v for n, v in fits.items() if n.startswith(names)}
-    tables = []
+    tables, layers = [], []
     for name in chosen.keys() & entries.keys():
+        layers += _unfolded(given, chosen[name], network, entries[name], channels)
         chosen[name], table = _fit_first(given, chosen[name], own[name].shape[1], channels)
         tables.append(table)
     network.load_state_dict(chosen, strict=False)
     loaded = ' and '.join(part.strip('.') for part in whole)
-    return '\n'.join([f'{given.name}: {len(chosen)} tensors of {loaded}', *sorted(set(tables))])
+    account = '\n'.join([f'{given.name}: {len(chosen)} tensors of {loaded}', *sorted(set(tables))])
+    return Built(network, account, tuple(layers))
 
 
 def image_convolutions(encoder: nn.Module) -> list[nn.Conv2d]:
@@ -145,9 +153,21 @@ def _fit_first(given: Pretrained, weight: Tensor, wanted: int, channels: Sequenc
     )
 
 
+def _unfolded(
+    given: Pretrained, weight: Tensor, network: nn.Module, convolution: nn.Conv2d, channels: Sequence[str] | None
+) -> list[FirstLayer]:
+    """The first layer, if it is known what its filters were shown."""
+    if given.scaling is None or given.bands is None or channels is None or len(given.bands) != weight.shape[1]:
+        return []
+    norm = norm_behind(network.encoder, convolution)  # type: ignore[arg-type]
+    return [FirstLayer(convolution, norm, weight, match_bands(given.bands, channels), given.scaling)]
+
+
 def _normalisation(given: Pretrained) -> Iterator[str]:
     """What it means that the weights were trained on pixels of another scale."""
-    if given.normalisation:
+    if given.scaling:
+        yield f'pretrained on {given.normalisation}, which the first layer takes over from the training ground'
+    elif given.normalisation:
         yield (
             f'pretrained on {given.normalisation}; here every band is standardised by mean and deviation of the '
             'training ground, so contrast and brightness differ: batch norm adapts to that while it trains, a frozen '

@@ -17,10 +17,15 @@ from torch import Tensor, nn
 
 from ..errors import LandcoverError
 from .hub import hub_answers
+from .rescaling import Scaling
 from .torchvision_swin import is_torchvision_swin, timm_names
 
 #: Entries under which training frameworks keep the weights, outermost first.
 _ENTRIES = ('state_dict', 'model_state_dict', 'model', 'encoder')
+
+#: Digital numbers of a reflectance of 1, and the reflectance that true-colour images of level 1C show as 255
+#: (Sentinel-2 Products Specification Document, S2-PDGS-TAS-DI-PSD).
+_NUMBERS, _BYTE, _BRIGHTEST = 10_000.0, 255.0, 0.3558
 
 _SWIN = '--model.model upernet --model.backbone tu-swinv2_{}_window8_256'
 
@@ -34,6 +39,7 @@ class Pretrained(NamedTuple):
         bands: What the channels of its first layer are, if known.
         normalisation: What was done to its pixels, if known.
         suits: Flags of the network that they are for, if known.
+        scaling: The same normalisation in numbers, where its pixels have a known reflectance.
     """
 
     name: str
@@ -41,6 +47,7 @@ class Pretrained(NamedTuple):
     bands: tuple[str, ...] | None = None
     normalisation: str = ''
     suits: str = ''
+    scaling: Scaling | None = None
 
 
 def read_weights(weights: str | os.PathLike[str]) -> Pretrained:
@@ -103,14 +110,30 @@ def _fetch(entry: Any) -> Pretrained:
             f'{entry.url} elsewhere and put it into {cached.parent}'
         ) from e
     meta, name = entry.meta, str(entry)
-    return Pretrained(name, _tensors(state, name), tuple(meta['bands']), _normalisation(entry.transforms), _suits(meta))
+    steps = _normalisations(entry.transforms)
+    return Pretrained(
+        name,
+        _tensors(state, name),
+        tuple(meta['bands']),
+        normalisation=', then '.join(f'(pixel - {_brief(s.mean)}) / {_brief(s.std)}' for s in steps),
+        suits=_suits(meta),
+        scaling=_scaling(steps, len(meta['bands'])),
+    )
 
 
-def _normalisation(transforms: Any) -> str:
-    """Mean and deviation that weights of TorchGeo expect, in words."""
+def _normalisations(transforms: Any) -> list[Any]:
+    """The steps with mean and deviation that weights of TorchGeo expect."""
     modules = transforms.modules() if isinstance(transforms, nn.Module) else ()
-    steps = [m for m in modules if hasattr(m, 'mean') and hasattr(m, 'std')]
-    return ', then '.join(f'(pixel - {_brief(s.mean)}) / {_brief(s.std)}' for s in steps)
+    return [m for m in modules if hasattr(m, 'mean') and hasattr(m, 'std')]
+
+
+def _scaling(steps: list[Any], bands: int) -> Scaling | None:
+    """One normalisation in reflectance; None for several, which stand for stretched images of unknown origin."""
+    if len(steps) != 1:
+        return None
+    mean, std = (torch.as_tensor(v).double().flatten().expand(bands) for v in (steps[0].mean, steps[0].std))
+    numbers = torch.where(std == _BYTE, _BYTE / _BRIGHTEST, _NUMBERS)  # for a reflectance of 1
+    return Scaling(tuple((mean / numbers).tolist()), tuple((std / numbers).tolist()))
 
 
 def _brief(values: Any) -> str:

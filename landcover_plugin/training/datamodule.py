@@ -551,6 +551,7 @@ class CataloniaDataModule(GeoDataModule):
             max_water=s.max_water,
             group=s.batch_size * world,
         )
+        dataset.patches = len(self.train_sampler)  # lightning's batch finder goes no further
         if self.trainer is not None:  # lightning 2.6: a resumed run starts the workers before it sets the epoch
             progress: Any = self.trainer.fit_loop.epoch_progress.current
             self.train_sampler.set_epoch(progress.processed)

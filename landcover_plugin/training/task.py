@@ -22,6 +22,8 @@ from ..models.lora import add_lora, load_lora_state, lora_state
 from ..models.outputs import class_probabilities, predicted_codes
 from ..models.pretrained import build_network
 from ..sampling.weights import ClassWeighting, class_weights
+from .averaging import AveragedWeights
+from .compiling import Compiled
 from .losses import LandCoverLoss, build_loss
 from .metrics import IntArray, Scores
 from .optimization import OptimizerName, Schedule, make_optimizer, make_schedule
@@ -74,6 +76,7 @@ class LandCoverSegmentation(SemanticSegmentation):
         freeze_encoder_epochs: int = 0,
         unfreeze_every: int = 0,
         lora_rank: int = 0,
+        ema: float = 0,
         *args: Any,
         **kwargs: Any,
     ) -> None:
@@ -111,6 +114,8 @@ class LandCoverSegmentation(SemanticSegmentation):
             freeze_encoder_epochs: Epochs at the start in which the encoder stays as it is, with its batch norms.
             unfreeze_every: Epochs from one stage of the encoder to the next, the last first; 0 sets all free at once.
             lora_rank: Above 0, a transformer stays as it is and matrices of this rank beside its attention learn.
+            ema: Above 0, a moving average of the weights is validated and kept in their place; the share of it that a
+                step keeps, such as 0.99 for hundreds of steps, 0.999 for thousands.
             *args: As in torchgeo.tasks.SemanticSegmentation.
             **kwargs: As in torchgeo.tasks.SemanticSegmentation.
 
@@ -153,7 +158,7 @@ class LandCoverSegmentation(SemanticSegmentation):
         """Build the network by name."""
         h = self.hparams
         own = isinstance(self.weights, str | os.PathLike) and Path(self.weights).suffix == '.ckpt'
-        self.model, account = build_network(
+        self.model, account, self._first_layers = build_network(
             h['model'],
             h['backbone'],
             weights=False if own else self.weights,
@@ -161,6 +166,7 @@ class LandCoverSegmentation(SemanticSegmentation):
             num_classes=h['num_classes'],
             channels=h['channels'],
         )
+        self._compiled: Compiled | None = None
         if own:
             self._start_from(self.weights)  # type: ignore[arg-type]
         elif self.weights:
@@ -225,11 +231,19 @@ class LandCoverSegmentation(SemanticSegmentation):
         return {'optimizer': optimizer} if schedule is None else {'optimizer': optimizer, 'lr_scheduler': schedule}
 
     def configure_callbacks(self) -> list[Callback]:
-        """What freezes the encoder for a while, as asked."""
-        h = self.hparams
-        if not (h['freeze_encoder_epochs'] or h['unfreeze_every']):
-            return []
-        return [FreezeEncoder(h['freeze_encoder_epochs'], h['unfreeze_every'])]
+        """What freezes the encoder for a while, and what averages the weights, as asked.
+
+        Raises:
+            LandcoverError: If a number is out of range, or averaging meets low-rank adaptation.
+        """
+        h, callbacks = self.hparams, list[Callback]()
+        if h['freeze_encoder_epochs'] or h['unfreeze_every']:
+            callbacks.append(FreezeEncoder(h['freeze_encoder_epochs'], h['unfreeze_every']))
+        if h['ema'] and h['lora_rank']:
+            raise LandcoverError('ema averages whole weights, lora_rank trains parts of them: drop one of the two')
+        if h['ema']:
+            callbacks.append(AveragedWeights(h['ema']))
+        return callbacks
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the matrices of low-rank adaptation, whose sums the weights hold, so that training can resume."""
@@ -237,32 +251,31 @@ class LandCoverSegmentation(SemanticSegmentation):
             checkpoint['lora'] = matrices
 
     def setup(self, stage: str) -> None:
-        """Lay the network out in memory, and compile it, as asked."""
+        """Fold in what pretrained filters were shown, lay the network out in memory and compile it, as asked."""
+        if stage == 'fit':
+            self._fold_normalisation()
         if self.hparams['channels_last']:
             self.model.to(memory_format=torch.channels_last)
-        if self.hparams['compile']:
-            self._compile()
+        if self.hparams['compile'] and self._compiled is None:
+            self._compiled = Compiled(self.model)
 
-    def _compile(self) -> None:
-        """Compile the network, unless a trial shows that this machine cannot."""
-        image = torch.zeros(2, self.hparams['in_channels'], 64, 64, device=self.device)
-        training = self.model.training
-        try:
-            self.model.compile()
-            with torch.no_grad():
-                self.model.eval()(image)  # in training, the trial would move the batch norms
-        except Exception as e:  # the compiler raises whatever its back ends do
-            self.model._compiled_call_impl = None
-            log.warning('torch.compile does not work here (%s); going on without it', str(e).split('\n')[0] or type(e))
-        finally:
-            self.model.train(training)
+    def _fold_normalisation(self) -> None:
+        """Fold the normalisation of pretrained weights into the first layer, once; what resumes loads over it."""
+        layers, self._first_layers = self._first_layers, ()
+        if not layers:
+            return
+        normalisation = getattr(getattr(self.trainer, 'datamodule', None), 'normalisation', None)
+        if normalisation is None:
+            log.warning('the data module tells no mean and deviation: pretrained filters see pixels of another scale')
+        else:
+            log.info('%s', ' and '.join(sorted({layer.fold(*normalisation()) for layer in layers})))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Logits ``(B, num_classes, H, W)`` of images ``(B, C, H, W)``."""
         images, *others = args
         if self.hparams['channels_last']:
             images = images.contiguous(memory_format=torch.channels_last)
-        return self.model(images, *others, **kwargs)
+        return (self._compiled or self.model)(images, *others, **kwargs)
 
     def on_fit_start(self) -> None:
         """Weigh the classes by the training ground.
