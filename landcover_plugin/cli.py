@@ -29,6 +29,9 @@ COMMANDS = {
     'validate': Command('lightning', 'score a checkpoint on the validation ground'),
     'test': Command('lightning', 'score a checkpoint on the test ground and write a report'),
     'predict': Command('lightning', 'map a bounding box, or all of the mosaics, as a GeoTIFF'),
+    'sample': Command('sample', 'draw points of a map to be interpreted in QGIS, for an accuracy assessment'),
+    'areas': Command('areas', 'areas of the classes of a map, by zone, and as a sample corrects them'),
+    'compare': Command('compare', 'where and how two maps, or a map and a label, differ'),
 }
 
 _EXAMPLES = """\

@@ -5,7 +5,7 @@ QGIS loads a style by itself that lies in the table ``layer_styles`` of a GeoPac
 
 from datetime import UTC, datetime
 from typing import Any
-from xml.sax.saxutils import escape, quoteattr
+from xml.sax.saxutils import quoteattr
 
 from ..legend import LEGEND, Legend
 
@@ -42,6 +42,7 @@ def point_style(legend: Legend = LEGEND, *, pixel: float) -> str:
     codes = {f'{code} {legend[code].name}': str(code) for code in legend.codes}
     fields = ''.join(
         (
+            _field('fid', 'Hidden', ''),
             _field('id', 'TextEdit', ''),
             _field('reference_code', 'ValueMap', _value_map(codes)),
             _field('interpreter', 'TextEdit', ''),
@@ -56,9 +57,9 @@ def point_style(legend: Legend = LEGEND, *, pixel: float) -> str:
         '<qgis version="3.28.0" styleCategories="Symbology|Fields|Forms|AttributeTable">\n'
         f'{_renderer(pixel)}'
         f'<fieldConfiguration>{fields}</fieldConfiguration>\n'
-        f'<aliases>{"".join(_alias(i, n, aliases.get(n, "")) for i, n in enumerate(names))}</aliases>\n'
+        f'<aliases>{"".join(_alias(i, n, aliases.get(n, "")) for i, n in enumerate(names, 1))}</aliases>\n'
         '<editorlayout>tablayout</editorlayout>\n'
-        f'<attributeEditorForm>{"".join(_element(i, n) for i, n in enumerate(names))}</attributeEditorForm>\n'
+        f'<attributeEditorForm>{"".join(_element(i, n) for i, n in enumerate(names, 1))}</attributeEditorForm>\n'
         '<editable><field name="id" editable="0"/>'
         + ''.join(f'<field name="{n}" editable="1"/>' for n in names[1:])
         + '</editable>\n<reuseLastValue><field name="interpreter" reuseLastValue="1"/></reuseLastValue>\n'
@@ -119,7 +120,7 @@ def _symbol(name: int, colour: str, pixel: float) -> str:
         'size_unit': 'MapUnit',
         'angle': '0',
     }
-    told = ''.join(f'<Option name="{k}" type="QString" value={quoteattr(escape(v))}/>' for k, v in options.items())
+    told = ''.join(f'<Option name="{k}" type="QString" value={quoteattr(v)}/>' for k, v in options.items())
     return (
         f'<symbol name="{name}" type="marker" alpha="1" clip_to_extent="1" force_rhr="0">'
         f'<layer class="SimpleMarker" enabled="1" pass="0" locked="0"><Option type="Map">{told}</Option></layer></symbol>'

@@ -5,7 +5,6 @@ order, so that nothing hints at what the map says (Olofsson et al. 2014, section
 probability of each point wait in the table ``design``.
 """
 
-import json
 import sqlite3
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -106,14 +105,14 @@ def _write(path: Path, tables: dict[str, pd.DataFrame]) -> None:
 def _points(drawn: DrawnPixels, grid: PixelGrid) -> gpd.GeoDataFrame:
     xs, ys = pixel_centres(grid, drawn.rows, drawn.cols)
     n = len(xs)
-    empty = pd.Series([None] * n, dtype='object')
+    text = pd.Series([None] * n, dtype='str')
     return gpd.GeoDataFrame(
         {
             'id': np.arange(1, n + 1),
             'reference_code': pd.Series([pd.NA] * n, dtype='Int32'),
-            'interpreter': empty.astype('str').where(empty.notna(), None),
-            'confidence': empty.astype('str').where(empty.notna(), None),
-            'remark': empty.astype('str').where(empty.notna(), None),
+            'interpreter': text,
+            'confidence': text,
+            'remark': text,
         },
         geometry=shapely.points(xs, ys),
         crs=_wkt(grid.crs),
@@ -227,7 +226,3 @@ def read_sample(path: PathLike) -> SampleFile:
         )
     return found
 
-
-def plain_json(value: Any) -> str:
-    """JSON without NaN, indented."""
-    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
