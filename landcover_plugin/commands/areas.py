@@ -192,7 +192,9 @@ def _parser() -> argparse.ArgumentParser:
         '--source-legend', default='12', choices=('12', '41', 'auto'), help='values of the map (default: 12)'
     )
     reference = parser.add_argument_group('reference')
-    reference.add_argument('--reference', nargs='+', metavar='FILE', help='sample.gpkg, or CSV or vector files of points')
+    reference.add_argument(
+        '--reference', nargs='+', metavar='FILE', help='sample.gpkg, or CSV or vector files of points'
+    )
     reference.add_argument('--reference-column', default='reference_code', metavar='NAME', help='(reference_code)')
     reference.add_argument('--stratum-column', metavar='NAME', help='(default: the class of the map at the point)')
     reference.add_argument('--stratum-sizes', metavar='CSV', help='columns stratum, pixels (and area_ha)')
@@ -211,7 +213,9 @@ def _parser() -> argparse.ArgumentParser:
     reference.add_argument('--interval', default='wilson', choices=('wilson', 'normal'), help='see below (wilson)')
     output = parser.add_argument_group('output')
     output.add_argument(
-        '--csv', metavar='FILE', help='table of the classes; that of zones too, or, with reference points, in FILE_zones'
+        '--csv',
+        metavar='FILE',
+        help='table of the classes; that of zones too, or, with reference points, in FILE_zones',
     )
     output.add_argument('--json', metavar='FILE', help='everything, with the error matrix')
     output.add_argument('--overwrite', action='store_true', help='replace older files')

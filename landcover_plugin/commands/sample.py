@@ -136,7 +136,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--n', type=int, default=800, metavar='N', help='points in all (default: 800)')
     parser.add_argument('--output', required=True, metavar='FILE', help='the GeoPackage, .gpkg')
     parser.add_argument(
-        '--allocation', default='neyman', choices=('neyman', 'proportional', 'equal'), help='see below (default: neyman)'
+        '--allocation',
+        default='neyman',
+        choices=('neyman', 'proportional', 'equal'),
+        help='see below (default: neyman)',
     )
     parser.add_argument(
         '--min-per-class', type=int, default=50, metavar='N', help='points of each class at least (default: 50)'

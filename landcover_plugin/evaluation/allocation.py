@@ -72,9 +72,7 @@ def _shares(
     return size * np.sqrt(accuracy * (1 - accuracy))
 
 
-def _fill(
-    share: NDArray[np.float64], floor: NDArray[np.int64], size: NDArray[np.int64], n: int
-) -> NDArray[np.int64]:
+def _fill(share: NDArray[np.float64], floor: NDArray[np.int64], size: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     """Whole numbers that add up to n, between floor and size, else in proportion to the shares."""
     exact = floor.astype(np.float64)
     bound = np.zeros(len(share), dtype=bool)

@@ -32,7 +32,7 @@ def class_rows(counts: MapCounts, found: Assessment | None = None) -> list[Row]:
             'code': code,
             'class': LEGEND[code].name,
             'pixels': int(counts.pixels[code]),
-            'mapped_ha': float(counts.areas[code]),
+            'mapped_ha': round(float(counts.areas[code]), 6),
             'mapped_share': float(counts.areas[code] / total),
         }
         if found is not None and i is not None:
@@ -65,7 +65,7 @@ def zone_rows(counts: MapCounts, zones: Zones) -> list[Row]:
                         'code': code,
                         'class': LEGEND[code].name,
                         'pixels': int(counts.zone_pixels[number, code]),
-                        'mapped_ha': float(counts.zone_areas[number, code]),
+                        'mapped_ha': round(float(counts.zone_areas[number, code]), 6),
                         'mapped_share': float(counts.zone_areas[number, code] / total),
                     }
                 )
@@ -79,7 +79,7 @@ def document(
     result: dict[str, Any] = {
         **told,
         'map_sha256': counts.digest,
-        'mapped_ha': float(counts.areas.sum()),
+        'mapped_ha': round(float(counts.areas.sum()), 6),
         'no_data_pixels': int(counts.pixels[NODATA]),
         'classes': class_rows(counts, found),
     }
@@ -122,7 +122,9 @@ def as_text(counts: MapCounts, found: Assessment | None, *, level: float) -> str
     longest = max(len(row['class']) for row in rows)
     lines = [_heading(longest, found is not None, level)]
     for row in rows:
-        line = f'{row["code"]:>2} {row["class"]:<{longest}} {row["mapped_ha"]:>14,.1f} {100 * row["mapped_share"]:>6.2f}'
+        line = (
+            f'{row["code"]:>2} {row["class"]:<{longest}} {row["mapped_ha"]:>14,.1f} {100 * row["mapped_share"]:>6.2f}'
+        )
         lines.append(line + (_estimated(row) if 'adjusted_ha' in row else ''))
     lines.append(f'   {"all":<{longest}} {counts.areas.sum():>14,.1f} {100:>6.2f}')
     if found is not None:

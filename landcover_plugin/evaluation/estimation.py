@@ -147,7 +147,8 @@ def assess(
     shown, hidden = _seen(sample, maps), _seen(sample, ~maps)
     truth, right = _Means(sample, truths), _Means(sample, correct)
     hit, committed, omitted = (
-        _Means(sample, v, possible) for v, possible in ((hits, shown), (maps & ~truths, shown), (truths & ~maps, hidden))
+        _Means(sample, v, possible)
+        for v, possible in ((hits, shown), (maps & ~truths, shown), (truths & ~maps, hidden))
     )
     return Assessment(
         codes=code,

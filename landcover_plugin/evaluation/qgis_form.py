@@ -63,7 +63,7 @@ def point_style(legend: Legend = LEGEND, *, pixel: float) -> str:
         '<editable><field name="id" editable="0"/>'
         + ''.join(f'<field name="{n}" editable="1"/>' for n in names[1:])
         + '</editable>\n<reuseLastValue><field name="interpreter" reuseLastValue="1"/></reuseLastValue>\n'
-        "<previewExpression>'point ' || \"id\"</previewExpression>\n"
+        '<previewExpression>\'point \' || "id"</previewExpression>\n'
         '<layerGeometryType>0</layerGeometryType>\n</qgis>\n'
     )
 

@@ -225,4 +225,3 @@ def read_sample(path: PathLike) -> SampleFile:
             'deleted): only points of the drawn sample count, take the others out'
         )
     return found
-
