@@ -71,6 +71,12 @@ def test_pure_raster_code_loads_no_torch() -> None:
         *(f'landcover_plugin.inspection.{p.stem}' for p in (PACKAGE / 'inspection').glob('[a-z]*.py')),
         'landcover_plugin.commands.prepare',
         'landcover_plugin.commands.doctor',
+        *(
+            f'landcover_plugin.evaluation.{p.stem}'
+            for p in (PACKAGE / 'evaluation').glob('[a-z]*.py')
+            if p.stem != 'callbacks'
+        ),
+        *(f'landcover_plugin.commands.{name}' for name in ('areas', 'sample', 'compare', 'files')),
     ]
     assert len(rasters) >= 3
     code = f'import importlib, sys\nfor n in {names}: importlib.import_module(n); assert "torch" not in sys.modules, n'

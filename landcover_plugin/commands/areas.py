@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _DESCRIPTION = """\
-Areas of the classes of a map, for all of it and for zones (municipalities, protected areas, …), and, from reference points,
-error-adjusted areas and accuracies with confidence intervals.
+Areas of the classes of a map, for all of it and for zones (municipalities, protected areas, …), and, from reference
+points, error-adjusted areas and accuracies with confidence intervals.
 
 A map's own areas are biased by its errors. A probability sample of points with their true class gives areas that are
 not (Olofsson et al. 2014, Remote Sensing of Environment 148; Stehman 2014, International Journal of Remote
@@ -30,15 +30,15 @@ _EPILOG = """\
 reference points:
   --reference sample.gpkg     drawn by landcover sample: strata and their sizes are in the file
   --reference points.csv      any points, with the columns x, y and reference_code (code, or English or Catalan name).
-                              Strata are the classes of the map, or --stratum-column with --stratum-sizes. The points must
-                              be a stratified or simple random sample: points that somebody chose give no interval
+                              Strata are the classes of the map, or --stratum-column with --stratum-sizes. The points
+                              must be a random sample: points that somebody chose give no interval
   --labels LC.tif --blocks blocks.gpkg
-                              for want of a sample: labels on the test blocks of a run. Labels are not the truth and blocks
-                              no probability sample, so this proves nothing about the whole map
+                              for want of a sample: labels on the test blocks of a run. Labels are not the truth and
+                              blocks no probability sample, so this proves nothing about the whole map
 
 intervals:
-  wilson                      Wilson limits of each stratum, put together (MOVER; Zou and Donner 2008). They hold for rare
-                              classes and few points (default)
+  wilson                      Wilson limits of each stratum, put together (MOVER; Zou and Donner 2008). They hold for
+                              rare classes and few points (default)
   normal                      estimate ± 1.96 standard errors, as in the papers; too narrow for rare classes
 
 examples:
@@ -215,7 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     output.add_argument(
         '--csv',
         metavar='FILE',
-        help='table of the classes; that of zones too, or, with reference points, in FILE_zones',
+        help='table of the classes or zones; with points, that of zones goes to FILE_zones',
     )
     output.add_argument('--json', metavar='FILE', help='everything, with the error matrix')
     output.add_argument('--overwrite', action='store_true', help='replace older files')

@@ -69,7 +69,7 @@ def _shares(
     accuracy = np.asarray(expected, dtype=np.float64)
     if not ((accuracy > 0) & (accuracy < 1)).all():
         raise LandcoverError(f'an expected accuracy is a share between 0 and 1, got {accuracy.tolist()}')
-    return size * np.sqrt(accuracy * (1 - accuracy))
+    return np.asarray(size * np.sqrt(accuracy * (1 - accuracy)), dtype=np.float64)
 
 
 def _fill(share: NDArray[np.float64], floor: NDArray[np.int64], size: NDArray[np.int64], n: int) -> NDArray[np.int64]:
@@ -77,7 +77,9 @@ def _fill(share: NDArray[np.float64], floor: NDArray[np.int64], size: NDArray[np
     exact = floor.astype(np.float64)
     bound = np.zeros(len(share), dtype=bool)
     while not bound.all():
-        exact[~bound] = (n - exact[bound].sum()) * share[~bound] / share[~bound].sum()
+        if not (rest := share[~bound].sum()):  # strata without pixels
+            break
+        exact[~bound] = (n - exact[bound].sum()) * share[~bound] / rest
         too_many, too_few = ~bound & (exact > size), ~bound & (exact < floor)
         if not (wrong := too_many if too_many.any() and not too_few.any() else too_few).any():
             break

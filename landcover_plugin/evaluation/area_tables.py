@@ -33,7 +33,7 @@ def class_rows(counts: MapCounts, found: Assessment | None = None) -> list[Row]:
             'class': LEGEND[code].name,
             'pixels': int(counts.pixels[code]),
             'mapped_ha': round(float(counts.areas[code]), 6),
-            'mapped_share': float(counts.areas[code] / total),
+            'mapped_share': round(float(counts.areas[code] / total), 9),
         }
         if found is not None and i is not None:
             row |= _columns('adjusted_ha', found.area, i) | _columns('users_accuracy', found.users, i)
@@ -66,7 +66,7 @@ def zone_rows(counts: MapCounts, zones: Zones) -> list[Row]:
                         'class': LEGEND[code].name,
                         'pixels': int(counts.zone_pixels[number, code]),
                         'mapped_ha': round(float(counts.zone_areas[number, code]), 6),
-                        'mapped_share': float(counts.zone_areas[number, code] / total),
+                        'mapped_share': round(float(counts.zone_areas[number, code] / total), 9),
                     }
                 )
     return rows

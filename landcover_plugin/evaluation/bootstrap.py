@@ -7,7 +7,7 @@ https://doi.org/10.1007/978-1-4757-3803-2; for maps, Roberts et al. 2017, https:
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,9 +40,9 @@ def block_bootstrap(
 ) -> BootstrapInterval:
     """Scores of a map and their confidence limits, from the confusion matrix of each block of ground.
 
-    Percentile intervals of a few blocks are too narrow; their percentiles are moved outward so that they match Student's
-    interval for a mean (Hesterberg 2015, https://doi.org/10.1080/00031305.2015.1089789, section 4.2). With fewer than
-    about 20 blocks, or with a class that lies in a few of them, they still cover less often than they say.
+    Percentile intervals of a few blocks are too narrow; their percentiles are moved outward so that they match
+    Student's interval for a mean (Hesterberg 2015, https://doi.org/10.1080/00031305.2015.1089789, section 4.2). With
+    fewer than about 20 blocks, or with a class that lies in a few of them, they still cover less often than they say.
 
     Args:
         confusions_by_block: Pixel counts, shape ``(blocks, classes, classes)``, reference in rows.
@@ -152,6 +152,6 @@ def _margins(confusions: NDArray[np.integer]) -> tuple[FloatArray, FloatArray, F
     return np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1), counts.sum(-2)
 
 
-def _share(part: NDArray[np.generic], whole: NDArray[np.generic]) -> FloatArray:
-    whole = np.asarray(whole, dtype=np.float64)
-    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+def _share(part: NDArray[Any], whole: NDArray[Any]) -> FloatArray:
+    total: FloatArray = np.asarray(whole, dtype=np.float64)
+    return np.divide(part, total, out=np.full(total.shape, np.nan), where=total > 0)

@@ -10,7 +10,6 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyogrio
-import pyproj
 import rasterio.features
 import shapely
 from affine import Affine
@@ -24,7 +23,7 @@ from ..rasters.outputs import write_whole
 from ..rasters.reading import read_window
 from ..rasters.streaming import in_order
 from .change_raster import NOT_COMPARED, UNCHANGED
-from .ground import HECTARE
+from .ground import HECTARE, ellipsoid
 
 #: Rows of a strip.
 ROWS = 512
@@ -109,7 +108,7 @@ def _on_ground(shapes: list[shapely.Geometry], grid: PixelGrid) -> NDArray[np.ob
 
 def _hectares(geometries: NDArray[np.object_], grid: PixelGrid) -> NDArray[np.float64]:
     if grid.crs.is_geographic:
-        geod = pyproj.CRS.from_wkt(grid.crs.to_wkt()).get_geod()
+        geod = ellipsoid(grid)
         return np.array([abs(geod.geometry_area_perimeter(g)[0]) / HECTARE for g in geometries])
     return np.asarray(shapely.area(geometries) * grid.crs.linear_units_factor[1] ** 2 / HECTARE, dtype=np.float64)
 

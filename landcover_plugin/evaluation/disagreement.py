@@ -17,8 +17,8 @@ FloatArray = NDArray[np.float64]
 class Disagreement:
     """Components of the difference between two maps, in the unit of the matrix.
 
-    Per-class arrays have shape ``(classes,)``. A place whose class differs counts for both classes, so the numbers of the
-    whole map are half the sums over classes.
+    Per-class arrays have shape ``(classes,)``. A place whose class differs counts for both classes, so the numbers of
+    the whole map are half the sums over classes.
 
     Attributes:
         agreement: Ground of each class that is the same in both.

@@ -1,8 +1,8 @@
 """Drawing a stratified random sample of pixels, without replacement, in memory that does not grow with the map.
 
-The first pass counts the pixels of each class in each strip. Ranks are drawn among them (the k-th pixel of the class, row by
-row), and the second pass reads only the strips that hold a drawn rank. What is drawn depends on the map and the seed
-alone, not on the strips.
+The first pass counts the pixels of each class in each strip. Ranks are drawn among them (the k-th pixel of the class,
+row by row), and the second pass reads only the strips that hold a drawn rank. What is drawn depends on the map and the
+seed alone, not on the strips.
 """
 
 from typing import NamedTuple

@@ -48,14 +48,14 @@ class StratifiedSample:
             raise LandcoverError('the sample holds no interpreted point: fill in reference codes first')
         if (empty := np.flatnonzero((self.counts == 0) & (self.pixels > 0))).size:
             raise LandcoverError(
-                f'{empty.size} strata have no interpreted point (number {empty[0]} in the order of the table): interpret '
-                'some of each, or merge strata'
+                f'{empty.size} strata have no interpreted point (number {empty[0]} in the order of the table): '
+                'interpret some of each, or merge strata'
             )
         if (self.counts > self.pixels).any():
             h = int(np.argmax(self.counts - self.pixels))
             raise LandcoverError(
-                f'a stratum has more points than pixels ({self.counts[h]} > {self.pixels[h]:.0f}): the stratum sizes are '
-                'pixels of the whole map, check them'
+                f'a stratum has more points than pixels ({self.counts[h]} > {self.pixels[h]:.0f}): the stratum sizes '
+                'are pixels of the whole map, check them'
             )
 
     @property
@@ -146,10 +146,8 @@ def assess(
     joint = _Means(sample, (maps[:, :, None] & truths[:, None, :]).reshape(len(maps), -1))
     shown, hidden = _seen(sample, maps), _seen(sample, ~maps)
     truth, right = _Means(sample, truths), _Means(sample, correct)
-    hit, committed, omitted = (
-        _Means(sample, v, possible)
-        for v, possible in ((hits, shown), (maps & ~truths, shown), (truths & ~maps, hidden))
-    )
+    hit, committed = _Means(sample, hits, shown), _Means(sample, maps & ~truths, shown)
+    omitted = _Means(sample, truths & ~maps, hidden)
     return Assessment(
         codes=code,
         area=_linear(truth, level, method, 1.0),

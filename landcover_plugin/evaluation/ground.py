@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 def pixel_areas(grid: PixelGrid) -> NDArray[np.float64]:
     """Area of a pixel of each row in hectares, shape ``(grid.height,)``.
 
-    In a projected CRS, that of the square in its plane; in degrees, that of the cell on the ellipsoid, exact (Snyder 1987,
-    https://doi.org/10.3133/pp1395, equation 3-12).
+    In a projected CRS, that of the square in its plane; in degrees, that of the cell on the ellipsoid, exact (Snyder
+    1987, https://doi.org/10.3133/pp1395, equation 3-12).
 
     Raises:
         LandcoverError: If the CRS is neither projected nor geographic.
@@ -48,8 +48,7 @@ def pixel_areas(grid: PixelGrid) -> NDArray[np.float64]:
 
 
 def _cells_on_ellipsoid(grid: PixelGrid) -> NDArray[np.float64]:
-    ellipsoid = pyproj.CRS.from_wkt(grid.crs.to_wkt()).ellipsoid
-    a, b = ellipsoid.semi_major_metre, ellipsoid.semi_minor_metre
+    a, b = (figure := ellipsoid(grid)).a, figure.b
     degree = grid.crs.units_factor[1]  # radians
     edges = (grid.origin[1] - np.arange(grid.height + 1) * grid.res[1]) * degree
     sine = np.sin(np.clip(edges, -math.pi / 2, math.pi / 2))
@@ -59,6 +58,14 @@ def _cells_on_ellipsoid(grid: PixelGrid) -> NDArray[np.float64]:
         e = math.sqrt(1 - (b / a) ** 2)
         zone = b * b / 2 * (sine / (1 - (e * sine) ** 2) + np.arctanh(e * sine) / e)
     return -np.diff(zone) * grid.res[0] * degree / HECTARE
+
+
+def ellipsoid(grid: PixelGrid) -> pyproj.Geod:
+    """The ellipsoid of a CRS."""
+    found = pyproj.CRS.from_wkt(grid.crs.to_wkt()).get_geod()
+    if found is None:
+        raise LandcoverError(f'the CRS {grid.crs} has no ellipsoid: warp the map (gdalwarp -t_srs)')
+    return found
 
 
 def warn_of_stretch(grid: PixelGrid) -> None:

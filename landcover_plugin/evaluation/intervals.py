@@ -130,8 +130,8 @@ def linear_interval(parts: Parts, level: float) -> Interval:
 def ratio_interval(hit: Parts, missed: Parts, level: float) -> Interval:
     """Limits of ``hit / (hit + missed)``, where no pixel is both.
 
-    The lower limit is the ratio r at which the lower limit of ``(1 - r) hit - r missed`` is 0, and the upper one that at
-    which the upper limit is: Fieller's idea with the limits of MOVER. Within a stratum the two proportions are
+    The lower limit is the ratio r at which the lower limit of ``(1 - r) hit - r missed`` is 0, and the upper one that
+    at which the upper limit is: Fieller's idea with the limits of MOVER. Within a stratum the two proportions are
     correlated as those of a multinomial distribution are.
 
     Examples:

@@ -24,9 +24,9 @@ from .zones import pixels_inside, read_polygons
 TILE = 512
 
 WARNING = (
-    'warning: these numbers compare the map with labels on the test blocks. They are no estimate for the whole map: the '
-    'labels are not the truth (their errors enter as errors of the map, or hide them), and the blocks are no probability '
-    'sample of the ground, so the intervals tell how much the scores vary from block to block and nothing more. For areas '
+    'warning: these numbers compare the map with labels on the test blocks. They are no estimate for the whole map: '
+    'labels are not the truth (their errors enter as errors of the map, or hide them), and blocks are no probability '
+    'sample of the ground, so the intervals tell how much scores vary from block to block and nothing more. For areas '
     'that can be published draw a sample with landcover sample and interpret it.'
 )
 

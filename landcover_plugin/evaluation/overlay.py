@@ -45,8 +45,8 @@ class Tile(NamedTuple):
 class Overlay:
     """Two class maps on the pixels that the first has where the second lies.
 
-    The second map is brought to the grid of the first: where its pixels are finer, by majority or the pixel at the centre;
-    where they are not, by the nearest pixel.
+    The second map is brought to the grid of the first: where its pixels are finer, by majority or the pixel at the
+    centre; where they are not, by the nearest pixel.
 
     Args:
         first: Class map.

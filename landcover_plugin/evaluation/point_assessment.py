@@ -115,8 +115,8 @@ def _numbers(labels: NDArray[np.object_], names: list[object], source: ClassMap)
     for label in labels:
         if label not in numbers:
             raise LandcoverError(
-                f'the sample has the stratum {class_name(label)!r}, of which {source.path} has no pixel: the sample belongs '
-                'to another map; give the sizes of its strata (--stratum-sizes)'
+                f'the sample has the stratum {class_name(label)!r}, of which {source.path} has no pixel: the sample '
+                'belongs to another map; give the sizes of its strata (--stratum-sizes)'
             )
     return np.array([numbers[label] for label in labels], dtype=np.int64)
 
@@ -131,8 +131,8 @@ def _check_strata(stratum: NDArray[np.int64], names: list[object], pixels: NDArr
         )
     if (single := np.flatnonzero((n == 1) & (pixels > 1))).size:
         log.warning(
-            'warning: only one point is interpreted in %s: a variance takes two, so standard errors that need it are not '
-            'given; interpret more of them', _listed(names, single)
+            'warning: only one point is interpreted in %s: a variance takes two, so standard errors that need it are '
+            'not given; interpret more of them', _listed(names, single)
         )  # fmt: skip
 
 

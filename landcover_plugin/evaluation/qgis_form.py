@@ -123,5 +123,6 @@ def _symbol(name: int, colour: str, pixel: float) -> str:
     told = ''.join(f'<Option name="{k}" type="QString" value={quoteattr(v)}/>' for k, v in options.items())
     return (
         f'<symbol name="{name}" type="marker" alpha="1" clip_to_extent="1" force_rhr="0">'
-        f'<layer class="SimpleMarker" enabled="1" pass="0" locked="0"><Option type="Map">{told}</Option></layer></symbol>'
+        f'<layer class="SimpleMarker" enabled="1" pass="0" locked="0"><Option type="Map">{told}</Option></layer>'
+        '</symbol>'
     )

@@ -144,8 +144,8 @@ def _table(
     for name in wanted:
         if name not in frame.columns:
             raise LandcoverError(
-                f'{path} has no column {name!r}; it has {", ".join(str(c) for c in frame.columns)}: name the column with '
-                f'--{"reference" if name == columns.reference else "stratum"}-column'
+                f'{path} has no column {name!r}; it has {", ".join(str(c) for c in frame.columns)}: name the column '
+                f'with --{"reference" if name == columns.reference else "stratum"}-column'
             )
     rows, cols = _pixels_of(*_on_grid(frame, grid, path), grid)
     reference = class_codes(frame[columns.reference], f'{path}, column {columns.reference!r}')

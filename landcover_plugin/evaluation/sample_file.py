@@ -155,7 +155,7 @@ def pixel_centres(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Coordinates of the centres of pixels in CRS units."""
     (x0, y0), (xres, yres) = grid.origin, grid.res
-    return x0 + (cols + 0.5) * xres, y0 - (rows + 0.5) * yres
+    return np.asarray(x0 + (cols + 0.5) * xres), np.asarray(y0 - (rows + 0.5) * yres)
 
 
 def _wkt(crs: CRS) -> str:
