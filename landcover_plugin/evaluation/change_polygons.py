@@ -10,6 +10,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyogrio
+import rasterio
 import rasterio.features
 import shapely
 from affine import Affine
@@ -23,6 +24,7 @@ from ..rasters.outputs import write_whole
 from ..rasters.reading import read_window
 from ..rasters.streaming import in_order
 from .change_raster import NOT_COMPARED, UNCHANGED
+from .class_map import CACHE_BYTES
 from .ground import HECTARE, ellipsoid
 
 #: Rows of a strip.
@@ -78,7 +80,8 @@ def write_polygons(
         db.close()
 
     try:
-        write_whole(path, write)
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+            write_whole(path, write)
     except (OSError, RuntimeError, sqlite3.Error) as e:  # pyogrio's errors are RuntimeErrors
         raise LandcoverError(f'{path} cannot be written ({e}); choose a folder in which you may write') from e
     if left_out:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import rasterio
 import shapely
 from numpy.typing import NDArray
 
@@ -23,7 +24,10 @@ from .ground import pixel_areas
 from .zones import Zones, pixels_inside
 
 #: Pixels that are read at a time: memory does not grow with the map.
-STRIP_PIXELS = 8_000_000
+STRIP_PIXELS = 16_000_000
+
+#: What GDAL may keep of decoded blocks, in bytes; its default is a twentieth of the memory of the machine.
+CACHE_BYTES = 64_000_000
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +72,9 @@ class ClassMap:
     def strips(self) -> list[PixelWindow]:
         """Windows over the full width that cover the map from north to south."""
         height, width = self.grid.height, self.grid.width
-        rows = max(STRIP_PIXELS // width, 1)
+        rows, block = max(STRIP_PIXELS // width, 1), open_raster(self.path).block_shapes[0][0]
+        if rows > block:  # no block is decoded for two strips
+            rows -= rows % block
         return [PixelWindow(row, 0, min(rows, height - row), width) for row in range(0, height, rows)]
 
     def read(self, window: PixelWindow) -> NDArray[np.uint8]:
@@ -142,13 +148,14 @@ def count(
     areas, strips = np.zeros(LEGEND.num_classes), []
     digest = hashlib.sha256(grid_text(source.grid).encode())
     work = _strip_counter(source, zones)
-    for everything, by_row, row_areas, in_zones in in_order(work, source.strips(), desc=desc, progress=progress):
-        digest.update(everything)
-        strips.append(by_row.sum(0))
-        areas += row_areas @ by_row
-        for number, pixels, hectares in in_zones:
-            zone_pixels[number] += pixels
-            zone_areas[number] += hectares
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+        for everything, by_row, row_areas, in_zones in in_order(work, source.strips(), desc=desc, progress=progress):
+            digest.update(everything)
+            strips.append(by_row.sum(0))
+            areas += row_areas @ by_row
+            for number, pixels, hectares in in_zones:
+                zone_pixels[number] += pixels
+                zone_areas[number] += hectares
     for array in (areas, zone_areas, zone_pixels):
         array[..., NODATA] = 0
     counts = MapCounts(np.array(strips), areas, zone_pixels, zone_areas, digest.hexdigest())

@@ -8,13 +8,14 @@ seed alone, not on the strips.
 from typing import NamedTuple
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 
 from ..errors import LandcoverError
 from ..grid import PixelWindow
 from ..legend import NODATA
 from ..rasters.streaming import in_order
-from .class_map import ClassMap, MapCounts
+from .class_map import CACHE_BYTES, ClassMap, MapCounts
 
 
 class DrawnPixels(NamedTuple):
@@ -73,7 +74,8 @@ def draw(
         for strip, lows, helds in zip(source.strips(), before, counts.strips, strict=True)
     ]
     jobs = [(strip, local) for strip, local in jobs if any(len(r) for r in local)]
-    found = list(in_order(lambda job: _pick(source, *job), jobs, desc='drawing the sample', progress=progress))
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+        found = list(in_order(lambda job: _pick(source, *job), jobs, desc='drawing the sample', progress=progress))
     rows, cols, codes = (np.concatenate(parts) for parts in zip(*found, strict=True))
     if len(rows) != wanted.sum():
         raise LandcoverError(f'{source.path} changed while the sample was drawn: run the command again')

@@ -132,6 +132,7 @@ def assess_with_labels(
         )
     found = block_bootstrap(inner, lambda m: _statistics(m, shares), seed=seed, level=level)
     parts = np.split(np.stack(found), [len(shares), 2 * len(shares), 3 * len(shares)], axis=1)
+    parts[0] = parts[0] * shares.sum()
     area, users, producers = (_estimates(BootstrapInterval(*part[:, codes - 1])) for part in parts[:3])
     joint = _joint(inner.sum(0), shares)[np.ix_(codes - 1, codes - 1)]
     points = inner.sum(0).T[np.ix_(codes - 1, codes - 1)]
@@ -147,7 +148,7 @@ def _joint(confusion: NDArray[np.integer], mapped: NDArray[np.float64]) -> NDArr
 
 
 def _statistics(confusion: NDArray[np.integer], mapped: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Areas, user's and producer's accuracies of the classes and the overall accuracy, along the last axis."""
+    """Shares of the area, user's and producer's accuracies of the classes, and the overall accuracy: the last axis."""
     joint = _joint(confusion, mapped)
     hits, area = np.diagonal(joint, axis1=-2, axis2=-1), joint.sum(-2)
     seen = np.swapaxes(confusion, -1, -2).sum(-1) > 0
@@ -155,7 +156,7 @@ def _statistics(confusion: NDArray[np.integer], mapped: NDArray[np.float64]) -> 
         users = np.where(seen, hits / joint.sum(-1), np.nan)
         producers = hits / area
     overall = hits.sum(-1, keepdims=True) / mapped.sum()
-    return np.concatenate([area, users, producers, overall], axis=-1)
+    return np.concatenate([area / mapped.sum(), users, producers, overall], axis=-1)
 
 
 def _estimates(found: BootstrapInterval) -> Estimates:

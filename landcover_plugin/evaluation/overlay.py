@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import rasterio
 import shapely
 from numpy.typing import NDArray
 from rasterio.warp import transform_bounds
@@ -20,7 +21,7 @@ from ..rasters.opening import address, check_whole, open_raster
 from ..rasters.outputs import PathLike
 from ..rasters.reading import GDAL_ERRORS, same_ground
 from ..rasters.streaming import in_order
-from .class_map import class_table
+from .class_map import CACHE_BYTES, class_table
 from .ground import pixel_areas
 from .zones import pixels_inside
 
@@ -164,14 +165,15 @@ def transitions(overlay: Overlay, write: Callable[[Tile], None] | None = None, *
     k = LEGEND.num_classes
     pixels, areas, unknown = np.zeros((k, k), dtype=np.int64), np.zeros((k, k)), 0
     row_areas = pixel_areas(overlay.grid)
-    for tile in in_order(overlay.read, overlay.tiles(), desc='comparing', unit='tile', progress=progress):
-        pairs = tile.first.astype(np.int64) * k + tile.second
-        by_row = np.stack([np.bincount(row, minlength=k * k) for row in pairs])
-        pixels += by_row.sum(0).reshape(k, k)
-        areas += (row_areas[tile.window.row : tile.window.row_stop] @ by_row).reshape(k, k)
-        unknown += tile.unknown
-        if write is not None:
-            write(tile)
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+        for tile in in_order(overlay.read, overlay.tiles(), desc='comparing', unit='tile', progress=progress):
+            pairs = tile.first.astype(np.int64) * k + tile.second
+            by_row = np.stack([np.bincount(row, minlength=k * k) for row in pairs])
+            pixels += by_row.sum(0).reshape(k, k)
+            areas += (row_areas[tile.window.row : tile.window.row_stop] @ by_row).reshape(k, k)
+            unknown += tile.unknown
+            if write is not None:
+                write(tile)
     if unknown:
         log.warning('warning: %d pixels hold values outside the legend and count as no data', unknown)
     found = Transitions(pixels, areas)
