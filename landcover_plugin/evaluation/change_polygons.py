@@ -30,6 +30,9 @@ from .ground import HECTARE, ellipsoid
 #: Rows of a strip.
 ROWS = 512
 
+#: Number of the first column: with 0, rasterio would warn that the first strip has the identity as transform.
+_COLUMN = 1
+
 log = logging.getLogger(__name__)
 
 
@@ -106,7 +109,9 @@ def _on_ground(shapes: list[shapely.Geometry], grid: PixelGrid) -> NDArray[np.ob
     """Polygons in columns and rows as multipolygons in CRS units."""
     parts = np.array([shapely.multipolygons(shapely.get_parts(g)) for g in shapes], dtype=object)
     (x0, y0), (xres, yres) = grid.origin, grid.res
-    return np.asarray(shapely.transform(parts, lambda c: np.column_stack([x0 + c[:, 0] * xres, y0 - c[:, 1] * yres])))
+    return np.asarray(
+        shapely.transform(parts, lambda c: np.column_stack([x0 + (c[:, 0] - _COLUMN) * xres, y0 - c[:, 1] * yres]))
+    )
 
 
 def _hectares(geometries: NDArray[np.object_], grid: PixelGrid) -> NDArray[np.float64]:
@@ -123,7 +128,7 @@ def _polygons(path: Path, grid: PixelGrid, progress: bool) -> Iterator[list[tupl
     def work(strip: PixelWindow) -> list[tuple[int, shapely.Geometry]]:
         values = read_window(path, strip, fill=NOT_COMPARED)[0]
         changed = (values != UNCHANGED) & (values != NOT_COMPARED)
-        transform = Affine.translation(0, strip.row)
+        transform = Affine.translation(_COLUMN, strip.row)
         found = rasterio.features.shapes(values.astype(np.int32), mask=changed, transform=transform)
         return [(int(value), shapely.geometry.shape(geometry)) for geometry, value in found]
 
