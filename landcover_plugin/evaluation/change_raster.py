@@ -16,6 +16,7 @@ from rasterio.errors import RasterioError
 from ..grid import PixelGrid
 from ..legend import LEGEND, NODATA, Legend
 from ..rasters.outputs import cannot_write, hidden_name
+from .class_map import CACHE_BYTES
 from .overlay import TILE, Tile
 
 #: Value where either map has no data, and where both agree.
@@ -95,10 +96,11 @@ class ChangeRaster:
                 path.unlink(missing_ok=True)
 
     def _publish(self) -> None:
-        rasterio.shutil.copy(
-            self._tiles, self._cog, driver='COG', blocksize=TILE, compress='deflate', predictor='yes',
-            overview_resampling='mode', bigtiff='if_safer', num_threads='all_cpus',
-        )  # fmt: skip
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+            rasterio.shutil.copy(
+                self._tiles, self._cog, driver='COG', blocksize=TILE, compress='deflate', predictor='yes',
+                overview_resampling='mode', bigtiff='if_safer', num_threads='all_cpus',
+            )  # fmt: skip
         with self._cog.open('r+b') as file:
             os.fsync(file)
         self.path.parent.mkdir(parents=True, exist_ok=True)
