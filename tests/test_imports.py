@@ -76,6 +76,12 @@ def test_pure_raster_code_loads_no_torch() -> None:
         'landcover_plugin.mapping.refinement',
         'landcover_plugin.mapping.stac',
         'landcover_plugin.sampling.regions',
+        *(
+            f'landcover_plugin.evaluation.{p.stem}'
+            for p in (PACKAGE / 'evaluation').glob('[a-z]*.py')
+            if p.stem not in ('callbacks', 'calibrator')
+        ),
+        *(f'landcover_plugin.commands.{name}' for name in ('areas', 'sample', 'compare', 'files')),
     ]
     assert len(rasters) >= 3
     code = f'import importlib, sys\nfor n in {names}: importlib.import_module(n); assert "torch" not in sys.modules, n'

@@ -1,0 +1,128 @@
+"""The form in which QGIS shows a point of a sample: a list of classes, who, how sure, and a remark.
+
+QGIS loads a style by itself that lies in the table ``layer_styles`` of a GeoPackage and is marked as default.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+from ..legend import LEGEND, Legend
+
+_CONFIDENCE = {'high': 'high', 'medium': 'medium', 'low': 'low'}
+
+_DONE, _TODO = '55,170,85,255', '230,40,120,255'
+
+
+def style_row(layer: str, qml: str) -> dict[str, Any]:
+    """A row of the table ``layer_styles``, with the columns that QGIS writes."""
+    return {
+        'f_table_catalog': '',
+        'f_table_schema': '',
+        'f_table_name': layer,
+        'f_geometry_column': 'geom',
+        'styleName': 'interpretation',
+        'styleQML': qml,
+        'styleSLD': '',
+        'useAsDefault': True,
+        'description': 'form and symbols for the interpretation of reference points',
+        'owner': '',
+        'ui': None,
+        'update_time': datetime.now(UTC).replace(tzinfo=None, microsecond=0),
+    }
+
+
+def point_style(legend: Legend = LEGEND, *, pixel: float) -> str:
+    """QML of the point layer: the outline of the pixel, green once it is interpreted, and the form.
+
+    Args:
+        legend: The classes to choose from.
+        pixel: Edge of a pixel in map units: the outline shows the ground that is to be judged.
+    """
+    codes = {f'{code} {legend[code].name}': str(code) for code in legend.codes}
+    fields = ''.join(
+        (
+            _field('fid', 'Hidden', ''),
+            _field('id', 'TextEdit', ''),
+            _field('reference_code', 'ValueMap', _value_map(codes)),
+            _field('interpreter', 'TextEdit', ''),
+            _field('confidence', 'ValueMap', _value_map(_CONFIDENCE)),
+            _field('remark', 'TextEdit', '<Option name="IsMultiline" type="bool" value="true"/>'),
+        )
+    )
+    names = ('id', 'reference_code', 'interpreter', 'confidence', 'remark')
+    aliases = {'id': 'point', 'reference_code': 'class of the pixel', 'confidence': 'how sure'}
+    return (
+        "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+        '<qgis version="3.28.0" styleCategories="Symbology|Fields|Forms|AttributeTable">\n'
+        f'{_renderer(pixel)}'
+        f'<fieldConfiguration>{fields}</fieldConfiguration>\n'
+        f'<aliases>{"".join(_alias(i, n, aliases.get(n, "")) for i, n in enumerate(names, 1))}</aliases>\n'
+        '<editorlayout>tablayout</editorlayout>\n'
+        f'<attributeEditorForm>{"".join(_element(i, n) for i, n in enumerate(names, 1))}</attributeEditorForm>\n'
+        '<editable><field name="id" editable="0"/>'
+        + ''.join(f'<field name="{n}" editable="1"/>' for n in names[1:])
+        + '</editable>\n<reuseLastValue><field name="interpreter" reuseLastValue="1"/></reuseLastValue>\n'
+        '<previewExpression>\'point \' || "id"</previewExpression>\n'
+        '<layerGeometryType>0</layerGeometryType>\n</qgis>\n'
+    )
+
+
+def _field(name: str, widget: str, options: str) -> str:
+    return (
+        f'<field name="{name}"><editWidget type="{widget}"><config><Option type="Map">{options}</Option></config>'
+        '</editWidget></field>'
+    )
+
+
+def _value_map(values: dict[str, str]) -> str:
+    """A list keeps the order; QGIS sorts the entries of a plain map."""
+    entries = ''.join(
+        f'<Option type="Map"><Option name={quoteattr(label)} type="QString" value={quoteattr(value)}/></Option>'
+        for label, value in values.items()
+    )
+    return f'<Option name="map" type="List">{entries}</Option>'
+
+
+def _alias(index: int, field: str, text: str) -> str:
+    return f'<alias index="{index}" field="{field}" name={quoteattr(text)}/>'
+
+
+def _element(index: int, name: str) -> str:
+    return f'<attributeEditorField name="{name}" index="{index}" showLabel="1"/>'
+
+
+def _renderer(pixel: float) -> str:
+    rules = (
+        ('to do', '"reference_code" IS NULL', _TODO),
+        ('done', '"reference_code" IS NOT NULL', _DONE),
+    )
+    told = ''.join(
+        f'<rule key="{{r{i}}}" symbol="{i}" label={quoteattr(label)} filter={quoteattr(test)}/>'
+        for i, (label, test, _) in enumerate(rules)
+    )
+    symbols = ''.join(_symbol(i, colour, pixel) for i, (_, _, colour) in enumerate(rules))
+    return (
+        f'<renderer-v2 type="RuleRenderer" symbollevels="0" enableorderby="0"><rules key="{{root}}">{told}</rules>'
+        f'<symbols>{symbols}</symbols></renderer-v2>\n'
+    )
+
+
+def _symbol(name: int, colour: str, pixel: float) -> str:
+    options = {
+        'name': 'square',
+        'color': '255,255,255,0',
+        'outline_color': colour,
+        'outline_style': 'solid',
+        'outline_width': '0.6',
+        'outline_width_unit': 'MM',
+        'size': f'{pixel:.12g}',
+        'size_unit': 'MapUnit',
+        'angle': '0',
+    }
+    told = ''.join(f'<Option name="{k}" type="QString" value={quoteattr(v)}/>' for k, v in options.items())
+    return (
+        f'<symbol name="{name}" type="marker" alpha="1" clip_to_extent="1" force_rhr="0">'
+        f'<layer class="SimpleMarker" enabled="1" pass="0" locked="0"><Option type="Map">{told}</Option></layer>'
+        '</symbol>'
+    )
