@@ -1,11 +1,13 @@
 """The benchmark of mapping runs, and says what it found."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from test_export import write_checkpoint
 
 from landcover_plugin.datasets.simulated import Scene
@@ -34,9 +36,14 @@ def test_forward_passes_of_a_small_network(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_maps_and_memory(scene: Scene, tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / 'best.ckpt', scene)
+    state = torch.load(checkpoint, weights_only=True)
+    for name, weight in state['state_dict'].items():
+        if re.search(r'encoder\.levels\.[1-9].*weight', name):
+            weight.zero_()  # the network sees a few pixels around, so that both ways decide alike wherever windows lie
+    torch.save(state, checkpoint)
     output = run(
-        f'--checkpoint={checkpoint}', f'--data={scene.label.parent}', '--patch-size=32', '--windows=4', '--rounds=1',
-        '--engines=torch', '--maps', '--map-size=128', '--memory=64,128', f'--json={tmp_path}/found.json',
+        f'--checkpoint={checkpoint}', f'--data={scene.label.parent}', '--patch-size=64', '--windows=4', '--rounds=1',
+        '--engines=torch', '--maps', '--map-size=160', '--memory=64,128', f'--json={tmp_path}/found.json',
     )  # fmt: skip
     assert 'x as fast as stock' in output and 'peak memory' in output
     found = json.loads((tmp_path / 'found.json').read_text())
