@@ -43,8 +43,8 @@ from landcover_plugin.errors import LandcoverError
 from landcover_plugin.legend import LEGEND, NODATA
 from landcover_plugin.mapping.engines import ENGINES, Engine, build_engine
 from landcover_plugin.mapping.engines.trials import seconds_of
-from landcover_plugin.mapping.export.exporting import Probabilities
 from landcover_plugin.mapping.export.formats import probe
+from landcover_plugin.mapping.network import MappingNetwork, Member
 from landcover_plugin.models import BUILDERS
 from landcover_plugin.models.outputs import predicted_codes
 from landcover_plugin.training.task import read_checkpoint
@@ -63,7 +63,7 @@ MEMORY = 1.1
 class Subject(NamedTuple):
     """What is measured: a network with probabilities, normalised windows, and which of their pixels were measured."""
 
-    network: Probabilities
+    network: MappingNetwork
     images: Tensor
     valid: NDArray[np.bool_]
 
@@ -114,7 +114,7 @@ def _random(args: argparse.Namespace) -> Subject:
     """A network with random weights, and invented images."""
     torch.manual_seed(0)
     settings: dict[str, Any] = {'in_channels': len(BANDS), 'num_classes': LEGEND.num_classes, 'pretrained': False}
-    network = Probabilities(BUILDERS[args.model](args.backbone, **settings)).eval()
+    network = MappingNetwork([Member(BUILDERS[args.model](args.backbone, **settings))])
     images = probe(len(BANDS), args.patch_size, windows=args.windows)
     return Subject(network, images, np.ones((args.windows, args.patch_size, args.patch_size), bool))
 
@@ -129,7 +129,7 @@ def _trained(args: argparse.Namespace) -> Subject:
     mean, std = (torch.tensor(v)[:, None, None] for v in data.normalisation())
     scale, offset = data.settings.reflectance_scale, data.settings.reflectance_offset
     images = torch.stack([((s['image'].float() + offset) / scale - mean) / std * s['valid'] for s in samples])
-    return Subject(Probabilities(task.model).eval(), images, torch.stack([s['valid'] for s in samples]).numpy())
+    return Subject(MappingNetwork([Member(task.model)]), images, torch.stack([s['valid'] for s in samples]).numpy())
 
 
 def _data(args: argparse.Namespace) -> CataloniaDataModule:

@@ -23,9 +23,10 @@ from landcover_plugin.errors import LandcoverError
 from landcover_plugin.legend import LEGEND
 from landcover_plugin.mapping.engines import build_engine
 from landcover_plugin.mapping.export import formats as formats_module
-from landcover_plugin.mapping.export.exporting import Probabilities, export
+from landcover_plugin.mapping.export.exporting import export
 from landcover_plugin.mapping.export.formats import compare, probe
 from landcover_plugin.mapping.exported import open_export
+from landcover_plugin.mapping.network import MappingNetwork, Member
 from landcover_plugin.training.task import LandCoverSegmentation, read_checkpoint
 
 SIZE = 32
@@ -100,8 +101,8 @@ def copy(exported: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope='module')
-def network(checkpoint: Path) -> Probabilities:
-    return Probabilities(LandCoverSegmentation.load_from_checkpoint(checkpoint, map_location='cpu').model).eval()
+def network(checkpoint: Path) -> MappingNetwork:
+    return MappingNetwork([Member(LandCoverSegmentation.load_from_checkpoint(checkpoint, map_location='cpu').model)])
 
 
 def error_of(capsys: pytest.CaptureFixture[str], *args: object) -> str:
@@ -131,13 +132,13 @@ def test_the_folder_holds_what_is_promised(exported: Path, checkpoint: Path) -> 
     assert kept['hyper_parameters'] == read_checkpoint(checkpoint)['hyper_parameters']
 
 
-def test_the_weights_are_those_of_the_network(exported: Path, network: Probabilities) -> None:
+def test_the_weights_are_those_of_the_network(exported: Path, network: MappingNetwork) -> None:
     weights = load_file(exported / 'weights.safetensors')
-    own = network.network.state_dict()
+    own = network.networks[0].state_dict()
     assert set(weights) == set(own) and all(torch.equal(weights[k], v) for k, v in own.items())
 
 
-def test_the_formats_take_windows_of_any_size(exported: Path, network: Probabilities) -> None:
+def test_the_formats_take_windows_of_any_size(exported: Path, network: MappingNetwork) -> None:
     import onnxruntime
     import openvino
 
@@ -193,7 +194,7 @@ def test_predict_maps_what_the_checkpoint_maps(exported: Path, checkpoint: Path,
     assert np.array_equal(*maps)
 
 
-def test_engines_take_the_converted_models(exported: Path, network: Probabilities, tmp_path: Path) -> None:
+def test_engines_take_the_converted_models(exported: Path, network: MappingNetwork, tmp_path: Path) -> None:
     model = open_export(exported)
     shape = (2, 10, 64, 64)
     assert model.copy_converted(tmp_path, shape) == ['onnx', 'openvino']
@@ -268,7 +269,7 @@ def test_a_format_that_disagrees_is_refused(
 
 
 def test_a_network_of_fixed_size_says_so(
-    tmp_path: Path, network: Probabilities, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, network: MappingNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse() -> None:
         raise RuntimeError('constraints violated')
@@ -306,7 +307,7 @@ def test_a_report_of_something_else(checkpoint: Path, tmp_path: Path, capsys: py
     assert 'is no report of landcover test' in error_of(capsys, *arguments)
 
 
-def test_parity_sees_what_is_wrong(network: Probabilities) -> None:
+def test_parity_sees_what_is_wrong(network: MappingNetwork) -> None:
     images = [probe(10, SIZE)]
     assert compare(network, network, images) == (0, 1)
     assert not compare(network, lambda x: network(x).flip(2), images).is_good

@@ -17,7 +17,7 @@ from .options import MapOptions
 log = logging.getLogger(__name__)
 
 #: Windows of the probe.
-PROBE = 4
+PROBE = 12
 
 #: Maps that the reference makes within so many seconds are left to it: a probe would take as long.
 QUICK = 60.0

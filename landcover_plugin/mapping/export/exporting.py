@@ -13,9 +13,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ...errors import LandcoverError
-from ...models.outputs import class_probabilities
 from ...rasters.outputs import cannot_write, hidden_name, whole_folder
 from ...training.task import LandCoverSegmentation, read_checkpoint
+from ..network import MappingNetwork, Member
 from .card import model_card
 from .facts import checksum, facts_of, legend_document, legend_of
 from .formats import FILES, FORMATS, MAX_DIFFERENCE, MIN_AGREEMENT, Format, write_format
@@ -47,22 +47,6 @@ _KEPT = (
 )
 
 
-class Probabilities(nn.Module):
-    """A network whose logits become probabilities.
-
-    Args:
-        network: From images ``(B, C, H, W)`` to logits ``(B, num_classes, H, W)``.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Probabilities ``(B, num_classes, H, W)``."""
-        return class_probabilities(self.network(images))
-
-
 def export(
     checkpoint: str | os.PathLike[str],
     folder: str | os.PathLike[str],
@@ -91,7 +75,7 @@ def export(
     state = read_checkpoint(checkpoint)
     facts = facts_of(state, checkpoint, sum(t.numel() for t in _weights(state).values()))
     task = LandCoverSegmentation.load_from_checkpoint(checkpoint, map_location='cpu')
-    network = Probabilities(task.model).eval().requires_grad_(False)
+    network = MappingNetwork([Member(task.model)]).requires_grad_(False)
     with whole_folder(target, overwrite=overwrite) as staging:
         facts |= _write_formats(network, facts, staging, formats)
         torch.save({k: state[k] for k in _KEPT if k in state}, staging / CHECKPOINT)
