@@ -101,7 +101,7 @@ class CataloniaPatches(IntersectionDataset):
             found = rasters.read(grid)
             place['mask'][:], place['purity'][:] = found.codes, found.purity
         else:
-            place['mask'][:] = rasters.read_codes(grid)
+            rasters.read_codes(grid, out=place['mask'])
         if self.shares:
             place['shares'][:] = rasters.read_shares(grid)
 

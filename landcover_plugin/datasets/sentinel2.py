@@ -149,8 +149,9 @@ class CataloniaSentinel2(PixelExactDataset):
             grid: Where; may reach beyond the mosaics, which is not valid there.
             look: Number of the look.
         """
-        read, measured = self.mosaics.read(grid, look, out=image if self.raw else None)
-        valid[:] = measured
+        read, measured = self.mosaics.read(grid, look, out=image if self.raw else None, out_valid=valid)
+        if measured is not valid:
+            valid[:] = measured
         if not self.raw:
             image[:] = self._reflectance(read, measured)
 

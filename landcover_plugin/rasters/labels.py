@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
@@ -12,6 +11,7 @@ from rasterio.enums import Resampling
 from ..errors import LandcoverError
 from ..grid import PixelGrid
 from ..legend import LEGEND, NODATA, UNKNOWN
+from .block_counts import count_blocks, share_blocks
 from .opening import open_raster
 from .reading import pixels_across, read_onto, read_window, same_ground
 
@@ -173,7 +173,7 @@ def tally(
     flat = np.ascontiguousarray(values).ravel()
     method = AGGREGATIONS.index(aggregation)
     slots, words = _slots_and_words(table)
-    _aggregate(flat, values.shape[1], slots, words, factor, weights, method, codes, purity, labelled, areas)
+    count_blocks(flat, values.shape[1], slots, words, factor, weights, method, codes, purity, labelled, areas)
     return Labels(codes, purity, labelled, int(areas[0, _UNKNOWN_SLOT])), areas[:, : LEGEND.num_classes]
 
 
@@ -211,7 +211,7 @@ def class_shares(values: NDArray[np.uint8], table: NDArray[np.uint8], factor: in
     if factor == 1:
         out[:] = (table[values][None] == np.array(LEGEND.codes)[:, None, None]) * np.uint8(100)
     else:
-        _shares(np.ascontiguousarray(values).ravel(), values.shape[1], table, factor, out)
+        share_blocks(np.ascontiguousarray(values).ravel(), values.shape[1], table, factor, out)
     return out
 
 
@@ -238,88 +238,3 @@ def _slots_and_words(table: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArr
     words = np.zeros((256, 2), dtype=np.uint64)
     words[np.arange(256), slots // 8] = np.uint64(1) << (8 * (slots % 8)).astype(np.uint64)
     return slots, words
-
-
-@numba.njit(cache=True, nogil=True)
-def _aggregate(  # type: ignore[no-untyped-def]  # pragma: no cover
-    flat, width, slots, words, factor, weights, method, codes, purity, labelled, areas
-):
-    """Count the blocks; see :func:`tally`. A block of one value, the usual case, is told by comparing rows."""
-    rows, cols, total = codes.shape[0], codes.shape[1], factor * factor
-    num_codes = len(weights)
-    differs = np.empty(width, dtype=np.uint8)
-    counts = np.zeros(areas.shape[1], dtype=np.int64)
-    pure = np.zeros(areas.shape[1], dtype=np.int64)
-    for row in range(rows):
-        top = flat[row * factor * width : (row * factor + 1) * width]
-        differs[:] = 0
-        for i in range(1, factor):
-            line = flat[(row * factor + i) * width : (row * factor + i + 1) * width]
-            for c in range(width):
-                differs[c] |= line[c] ^ top[c]
-        for col in range(cols):
-            start = numba.uintp(col * factor)
-            first, mixed = top[start], np.uint8(0)
-            for c in range(start, start + numba.uintp(factor)):
-                mixed |= differs[numba.uintp(c)] | (top[numba.uintp(c)] ^ first)
-            if not mixed:
-                slot = slots[first]
-                pure[slot] += 1
-                known = 0 < slot < num_codes
-                codes[row, col] = slot if known else 0
-                purity[row, col] = labelled[row, col] = 100 if known else 0
-                continue
-            corner = numba.uintp(row * factor * width + col * factor)
-            if total <= 255:  # what the 8-bit counters hold
-                low, high = np.uint64(0), np.uint64(0)
-                for begin in range(corner, corner + numba.uintp(factor * width), numba.uintp(width)):
-                    for p in range(begin, begin + numba.uintp(factor)):
-                        value = flat[numba.uintp(p)]
-                        low += words[value, 0]
-                        high += words[value, 1]
-                for slot in range(len(counts)):
-                    word = low if slot < 8 else high
-                    counts[slot] = (word >> np.uint64(8 * (slot & 7))) & np.uint64(255)
-            else:
-                counts[:] = 0
-                for i in range(factor):
-                    for value in flat[corner + numba.uintp(i * width) :][:factor]:
-                        counts[slots[value]] += 1
-            mode, weighted, some = 0, 0, 0
-            most, cover = 0, 0.0
-            for code in range(1, num_codes):
-                some += counts[code]
-                if counts[code] > most:
-                    mode, most = code, counts[code]
-                if counts[code] * weights[code] > cover:
-                    weighted, cover = code, counts[code] * weights[code]
-            if 2 * some < total:
-                mode = weighted = 0
-            middle = slots[flat[(row * factor + factor // 2) * width + col * factor + factor // 2]]
-            nearest = np.int64(middle) if middle < num_codes else 0
-            for slot in range(len(counts)):
-                areas[0, slot] += counts[slot]
-            areas[1, mode] += total
-            areas[2, nearest] += total
-            areas[3, weighted] += total
-            best = mode if method == 0 else nearest if method == 1 else weighted
-            codes[row, col] = best
-            purity[row, col] = counts[best] * 100 // total if best else 0
-            labelled[row, col] = some * 100 // total
-    for slot in range(len(pure)):
-        areas[0, slot] += pure[slot] * total
-        areas[1:, slot if slot < num_codes else 0] += pure[slot] * total
-
-
-@numba.njit(cache=True, nogil=True)
-def _shares(flat, width, table, factor, out):  # type: ignore[no-untyped-def]  # pragma: no cover
-    total = factor * factor
-    counts = np.zeros(256, dtype=np.int64)
-    for row in range(out.shape[1]):
-        for col in range(out.shape[2]):
-            counts[:] = 0
-            for r in range(row * factor, (row + 1) * factor):
-                for c in range(r * width + col * factor, r * width + (col + 1) * factor):
-                    counts[table[flat[c]]] += 1
-            for code in range(1, out.shape[0] + 1):
-                out[code - 1, row, col] = (counts[code] * 200 + total) // (2 * total)

@@ -88,12 +88,24 @@ class LabelRasters:
         self.unknown_count += sum(labels.unknown for labels in found)
         return first_labelled(found)
 
-    def read_codes(self, grid: PixelGrid, paths: Iterable[str] | None = None) -> NDArray[np.uint8]:
-        """Codes on the pixels of a grid, shape ``(grid.height, grid.width)``; as :meth:`read`."""
+    def read_codes(
+        self, grid: PixelGrid, paths: Iterable[str] | None = None, *, out: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
+        """Codes on the pixels of a grid, shape ``(grid.height, grid.width)``; as :meth:`read`.
+
+        Args:
+            grid: Where; may reach beyond the rasters, which is no data there.
+            paths: Which of the files (default: all).
+            out: Where the codes go (default: a new array).
+        """
         chosen = self.files if paths is None else list(paths)
-        if len(chosen) == 1 and (codes := self._copied(chosen[0], grid)) is not None:
+        if len(chosen) == 1 and (codes := self._copied(chosen[0], grid, out)) is not None:
             return codes
-        return self.read(grid, chosen).codes
+        codes = self.read(grid, chosen).codes
+        if out is None:
+            return codes
+        out[:] = codes
+        return out
 
     def read_shares(self, grid: PixelGrid, paths: Iterable[str] | None = None) -> NDArray[np.uint8]:
         """Percent of each pixel of a grid that each class covers, shape ``(classes, height, width)``.
@@ -134,12 +146,12 @@ class LabelRasters:
         same = grid.crs is own.crs or grid.crs == own.crs
         return own.window_of(grid) if same else None
 
-    def _copied(self, path: str, grid: PixelGrid) -> NDArray[np.uint8] | None:
+    def _copied(self, path: str, grid: PixelGrid, out: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
         """Codes of a raster of codes on the very pixels asked for, which need no counting."""
         window = self._window(path, grid)
         if window is None or self._companions[path][PURITY] is None:
             return None
-        return read_window(path, window, fill=NODATA)[0]
+        return read_window(path, window, fill=NODATA, out=None if out is None else out[None])[0]
 
     def _is_parent(self, path: str) -> bool:
         """Whether a raster holds the 41 MCSC values: its name tells, otherwise a sample of its values."""

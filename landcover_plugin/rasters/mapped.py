@@ -4,6 +4,7 @@ The operating system reads the pages that are touched and keeps them as long as 
 at once. A mapping may cross ``fork``; it is not a file handle.
 """
 
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ class MappedRaster:
         """
         (row, row_stop), (col, col_stop) = window
         height, width = self.blocks.shape[3:]
-        bands = _as_slice(indexes)
+        bands = _as_slice(tuple(indexes))
         if out is None:
             out = np.empty((len(indexes), row_stop - row, col_stop - col), dtype=self.blocks.dtype)
         for r in range(row // height, -(-row_stop // height)):
@@ -77,10 +78,11 @@ class MappedRaster:
         return out
 
 
-def _as_slice(indexes: Sequence[int]) -> Any:
+@functools.lru_cache
+def _as_slice(indexes: tuple[int, ...]) -> Any:
     """Positions of bands: a slice where they follow each other, since NumPy copies from it much faster."""
     first = indexes[0]
-    if list(indexes) == list(range(first, first + len(indexes))):
+    if indexes == tuple(range(first, first + len(indexes))):
         return slice(first - 1, first - 1 + len(indexes))
     return [i - 1 for i in indexes]
 

@@ -109,7 +109,12 @@ class Mosaics:
         return self._nodata[path]
 
     def read(
-        self, grid: PixelGrid, look: int = 0, *, out: NDArray[Any] | None = None
+        self,
+        grid: PixelGrid,
+        look: int = 0,
+        *,
+        out: NDArray[Any] | None = None,
+        out_valid: NDArray[np.bool_] | None = None,
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Digital numbers ``(C, H, W)`` and validity ``(H, W)`` of one look on the pixels of a grid.
 
@@ -118,21 +123,28 @@ class Mosaics:
                 mosaics' they are resampled bilinearly.
             look: Number of the look: of a month, by date, or 0 for all of them stacked.
             out: Where the digital numbers go, of :attr:`dtype` (default: a new array).
+            out_valid: Where the validity goes (default: a new array).
         """
         if self.seasons == 'separate':
-            return self.read_files(self.files_of(self.dates[look]), grid, out=out)
+            return self.read_files(self.files_of(self.dates[look]), grid, out=out, out_valid=out_valid)
         if out is None:
             out = np.empty((len(self.channels), grid.height, grid.width), dtype=self.dtype)
         seasons = zip(self._by_date.values(), np.split(out, len(self._by_date)), strict=True)
-        return out, np.logical_and.reduce([self.read_files(paths, grid, out=part)[1] for paths, part in seasons])
+        valid = [self.read_files(paths, grid, out=part)[1] for paths, part in seasons]
+        return out, np.logical_and.reduce(valid, out=out_valid)
 
     def read_files(
-        self, paths: Sequence[str], grid: PixelGrid, *, out: NDArray[Any] | None = None
+        self,
+        paths: Sequence[str],
+        grid: PixelGrid,
+        *,
+        out: NDArray[Any] | None = None,
+        out_valid: NDArray[np.bool_] | None = None,
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Digital numbers and validity from some of the files: the first valid pixel wins."""
         if len(paths) > 1:
             paths = [path for path in paths if self._meets(path, grid)] or paths[:1]
-        image, valid = self._read(paths[0], grid, out)
+        image, valid = self._read(paths[0], grid, out, out_valid)
         for path in paths[1:]:
             if valid.all():
                 break
@@ -151,7 +163,11 @@ class Mosaics:
         return own[0] < its[2] and own[2] > its[0] and own[1] < its[3] and own[3] > its[1]
 
     def _read(
-        self, path: str, grid: PixelGrid, out: NDArray[Any] | None = None
+        self,
+        path: str,
+        grid: PixelGrid,
+        out: NDArray[Any] | None = None,
+        out_valid: NDArray[np.bool_] | None = None,
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         indexes, nodata = self._indexes[path], self._nodata[path]
         window = self.grids[path].window_of(grid) if grid.crs is self.grid.crs else None
@@ -160,7 +176,7 @@ class Mosaics:
             image = self._read_window(path, window, out if fits else None)
         else:
             image = read_onto(path, grid, indexes=indexes, resampling=Resampling.bilinear, fill=nodata)
-        return image.astype(self.dtype, copy=False), measured(image, nodata)
+        return image.astype(self.dtype, copy=False), measured(image, nodata, out_valid)
 
     def _read_window(self, path: str, window: PixelWindow, out: NDArray[Any] | None) -> NDArray[Any]:
         indexes, fill = self._indexes[path], self._nodata[path]
@@ -214,18 +230,27 @@ class Mosaics:
         return order
 
 
-def measured(image: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
+def measured(image: NDArray[Any], nodata: float, out: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
     """Where digital numbers ``(C, H, W)`` were measured: not nodata in all bands, and finite in each.
+
+    Args:
+        image: Digital numbers.
+        nodata: That of unmeasured pixels; may be NaN.
+        out: Where the answer ``(H, W)`` goes (default: a new array).
 
     Examples:
         >>> measured(np.array([[[0, 0, 5]], [[0, 3, 5]]]), 0).tolist()
         [[False, True, True]]
     """
-    finite = np.isfinite(image).all(0) if image.dtype.kind == 'f' else np.ones(image.shape[1:], dtype=bool)
     missing = image.dtype.type(nodata)  # a float would turn the image into floats
-    if missing != missing or not (image[0] == missing).any():  # the usual case needs one band
-        return finite
-    return finite & ~(image == missing).all(0)
+    valid: NDArray[np.bool_] = np.not_equal(image[0], missing, out=out)
+    for band in image[1:]:
+        if valid.all():  # the usual case needs one band
+            break
+        valid |= band != missing
+    if image.dtype.kind == 'f':
+        valid &= np.isfinite(image).all(0)
+    return valid
 
 
 @numba.njit(cache=True, nogil=True)

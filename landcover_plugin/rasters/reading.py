@@ -4,7 +4,6 @@ import functools
 import math
 import os
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -51,22 +50,31 @@ def read_window(
         LandcoverError: If the file cannot be read there.
     """
     mapped = map_raster(path)
-    src = mapped or open_raster(path)
-    bands = list(indexes or range(1, src.count + 1))
-    inside = window.intersection(PixelWindow(0, 0, src.height, src.width))
+    if mapped:
+        return _read_inside(mapped, window, indexes, fill, out)
+    src = open_raster(path)
     try:
-        with nullcontext() if mapped else server_settings(src.name):
-            if inside == window:
-                return src.read(bands, window=window.ranges, out=out)
-            if out is None:
-                out = np.empty((len(bands), window.height, window.width), dtype=src.dtypes[0])
-            out[:] = fill
-            if not inside.is_empty:
-                out[(slice(None), *inside.slices_in(window))] = src.read(bands, window=inside.ranges)
+        with server_settings(src.name):
+            return _read_inside(src, window, indexes, fill, out)
     except GDAL_ERRORS as e:
-        raise read_failed(
-            src.name, e, f'rows {inside.row}-{inside.row_stop}, columns {inside.col}-{inside.col_stop}'
-        ) from e
+        inside = window.intersection(PixelWindow(0, 0, src.height, src.width))
+        rows, cols = (f'{start}-{stop}' for start, stop in inside.ranges)
+        raise read_failed(src.name, e, f'rows {rows}, columns {cols}') from e
+
+
+def _read_inside(
+    src: Any, window: PixelWindow, indexes: Sequence[int] | None, fill: float, out: NDArray[Any] | None
+) -> NDArray[Any]:
+    """The pixels of a window that lie in an open raster, among fill."""
+    bands = list(indexes or range(1, src.count + 1))
+    if window.row >= 0 and window.col >= 0 and window.row_stop <= src.height and window.col_stop <= src.width:
+        return src.read(bands, window=window.ranges, out=out)
+    if out is None:
+        out = np.empty((len(bands), window.height, window.width), dtype=src.dtypes[0])
+    out[:] = fill
+    inside = window.intersection(PixelWindow(0, 0, src.height, src.width))
+    if not inside.is_empty:
+        out[(slice(None), *inside.slices_in(window))] = src.read(bands, window=inside.ranges)
     return out
 
 

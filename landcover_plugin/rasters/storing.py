@@ -25,9 +25,10 @@ from .reading import GDAL_ERRORS
 
 Layout = Literal['fast', 'compact']
 
-#: Edges of blocks in pixels. Fast ones are large: a patch is copied from few of them. Compact ones are small: little
-#: is decoded beside the patch.
-BLOCKS: dict[Layout, int] = {'fast': 512, 'compact': 64}
+#: Edges of blocks in pixels. Fast ones are as large as the usual patch: it is copied from few of them, in rows that
+#: follow each other in memory (512 px and 64 px are 1.1 to 1.2 x slower). Compact ones are small: little is decoded
+#: beside the patch.
+BLOCKS: dict[Layout, int] = {'fast': 256, 'compact': 64}
 
 _OPTIONS: dict[Layout, dict[str, Any]] = {
     'fast': {'interleave': 'band'},
@@ -57,7 +58,7 @@ def block_edge(layout: Layout, side: int) -> int:
 
     Examples:
         >>> block_edge('fast', 672), block_edge('fast', 30_000), block_edge('compact', 672)
-        (512, 512, 64)
+        (256, 256, 64)
     """
     return min(BLOCKS[layout], -(-side // 16) * 16)
 
@@ -68,7 +69,7 @@ class StoreRaster:
     Args:
         path: The file, ``.tif``.
         grid: CRS, transform and shape.
-        layout: ``fast``: uncompressed, band-interleaved, tiles of 512 px; disk space is set aside at once.
+        layout: ``fast``: uncompressed, band-interleaved, tiles of 256 px; disk space is set aside at once.
             ``compact``: zstd, pixel-interleaved, tiles of 64 px.
         dtype: Of the pixels.
         bands: Names of the bands.
