@@ -1,5 +1,6 @@
 """What several test files share: a small simulated scene and a way to write tiny rasters."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
 
 
 @pytest.fixture(autouse=True)
-def _no_handles_left() -> Any:
+def _nothing_left() -> Any:
+    """No handles, and no messages that the command line took over: pytest captures those of a later test twice then."""
     yield
     close_rasters()
+    log = logging.getLogger('landcover_plugin')
+    log.handlers, log.propagate = [], True
 
 
 def write_raster(

@@ -24,6 +24,7 @@ from scipy import ndimage
 
 from landcover_plugin.errors import LandcoverError
 from landcover_plugin.legend import LEGEND
+from landcover_plugin.mapping.refinement import MajoritySmoothing, MinimumMappingUnit
 from landcover_plugin.mapping.writer import MapWriter
 from landcover_plugin.rasters.strips import StripFolder
 from landcover_plugin.sampling import lattice
@@ -34,27 +35,20 @@ ROOT = Path(__file__).parents[1]
 CLASSES = LEGEND.num_classes
 
 
-class Oracle(LightningModule):
+class OracleNetwork(torch.nn.Module):
     """Sees the code of a pixel in its first band; with ``blur``, unsure of all but that."""
 
-    engine: Any = None
-
-    def __init__(self, blur: float = 0.0) -> None:
+    def __init__(self, blur: float) -> None:
         super().__init__()
-        self.blur, self.seen, self.shapes = blur, 0, set()
+        self.blur = blur
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         codes = image[:, 0].round().long().clamp(0, CLASSES - 1)
         logits = torch.full((len(image), CLASSES, *image.shape[2:]), -torch.inf if not self.blur else 0.0)
         return logits.scatter(1, codes[:, None], 1 / self.blur if self.blur else 1.0)
 
-    def predict_step(self, batch: Any, batch_idx: int) -> Any:
-        self.seen += len(batch['windows'])
-        self.shapes.add(tuple(batch['image'].shape))
-        return {'probabilities': self.engine(batch['image']).nan_to_num(), 'valid': batch['valid']}
 
-
-class Rim(Oracle):
+class RimNetwork(OracleNetwork):
     """Wrong at the rim of a window, as networks are."""
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -64,7 +58,7 @@ class Rim(Oracle):
         return super().forward(torch.where(rim, (image + 5) % 12 + 1, image))
 
 
-class Unsure(Oracle):
+class UnsureNetwork(OracleNetwork):
     """Errs the more the nearer the rim, in each window alike."""
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -74,6 +68,42 @@ class Unsure(Oracle):
             -np.minimum(away[:, None], away) / 4
         )
         return super().forward(image) + torch.from_numpy(2 * errs).float()
+
+
+class Oracle(LightningModule):
+    """A task whose network knows the answer."""
+
+    engine: Any = None
+    network = OracleNetwork
+
+    def __init__(self, blur: float = 0.0) -> None:
+        super().__init__()
+        self.model = self.network(blur)
+        self.seen, self.shapes = 0, set()
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Any:
+        self.seen += len(batch['windows'])
+        self.shapes.add(tuple(batch['image'].shape))
+        return {'probabilities': self.engine(batch['image']), 'valid': batch['valid']}
+
+
+class Soft(Oracle):
+    """Convolutions that blur what the first band says: what any engine can take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        first, last = torch.nn.Conv2d(1, CLASSES, 1), torch.nn.Conv2d(CLASSES, CLASSES, 3, padding=1, groups=CLASSES)
+        torch.nn.init.constant_(last.weight, 1 / 9)
+        self.model = torch.nn.Sequential(first, last)
+
+
+class Rim(Oracle):
+    network = RimNetwork
+
+
+class Unsure(Oracle):
+    network = UnsureNetwork
 
 
 def truth(height: int = 90, width: int = 130, seed: int = 0) -> Any:
@@ -141,7 +171,7 @@ def test_an_oracle_gives_back_the_labels_at_every_overlap(root: Path, tmp_path: 
     module = predict(root, tmp_path / 'map.tif', overlap=overlap, options={'confidence': True})
     assert np.array_equal(read(tmp_path / 'map.tif'), truth())
     assert (read(tmp_path / 'map_confidence.tif') == 100).all()
-    assert module.shapes == {(5, 1, 32, 32)}, 'every forward pass has the same shape'
+    assert {shape[1:] for shape in module.shapes} == {(1, 32, 32)}, 'windows are never cut'
 
 
 def test_swaths_join_without_a_trace(tmp_path: Path) -> None:
@@ -302,7 +332,9 @@ def test_one_map_for_each_polygon(root: Path, tmp_path: Path, messages: pytest.L
     aoi = polygons(tmp_path / 'a.gpkg', *boxes, name=['a', 'b', 'c/d'])
     predict(root, tmp_path / 'maps' / 'of_{name}.tif', aoi=aoi, options={'png': True})
     files = {f.name for f in (tmp_path / 'maps').iterdir()}
-    assert files == {f'of_{n}.{s}' for n in ('a', 'b', 'c_d') for s in ('tif', 'tif.aux.xml', 'json', 'png')}
+    assert files == {
+        f'of_{n}.{s}' for n in ('a', 'b', 'c_d') for s in ('tif', 'tif.aux.xml', 'json', 'png', 'qml', 'stac.json')
+    }
     for i, name in enumerate(('a', 'b', 'c_d')):
         with rasterio.open(tmp_path / 'maps' / f'of_{name}.tif') as src:
             assert tuple(src.bounds) == boxes[i].bounds
@@ -475,6 +507,61 @@ def test_a_network_that_breaks_down_is_told(root: Path, tmp_path: Path) -> None:
         predict(root, tmp_path / 'map.tif', Broken())
 
 
+# Engines and refinement, as the settings say
+
+
+def test_the_minimum_mapping_unit_is_that_of_the_whole_map(tmp_path: Path) -> None:
+    codes = truth(90, 130)
+    codes[np.random.default_rng(3).random(codes.shape) < 0.1] = 3
+    write(tmp_path / 'data', codes)
+    predict(tmp_path / 'data', tmp_path / 'map.tif', options={'mmu': 500.0, 'majority': 3})
+    expected = MinimumMappingUnit(5)(MajoritySmoothing(3)(codes))
+    assert (expected != codes).sum() > 100
+    assert np.array_equal(read(tmp_path / 'map.tif'), expected)
+
+
+@pytest.mark.parametrize('engine', ['openvino', 'onnxruntime', 'torch'])
+def test_engines_give_the_map_of_the_reference(root: Path, tmp_path: Path, engine: str) -> None:
+    options = {'engine': engine, 'tta': 'flips', 'batch_size': 3}
+    if engine != 'torch':
+        pytest.importorskip(engine)
+    predict(root, tmp_path / 'map.tif', Soft(), options=options)
+    predict(root, tmp_path / 'plain.tif', Soft(), options={'engine': 'torch'})
+    assert (read(tmp_path / 'map.tif') == read(tmp_path / 'plain.tif')).mean() > 0.97  # the blur is symmetric
+    report = json.loads((tmp_path / 'map.json').read_text())
+    assert report['settings']['engine'] == engine and report['settings']['tta'] == 'flips'
+
+
+def test_a_run_goes_on_with_the_engine_it_began_with(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, messages: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip('onnxruntime')
+    with monkeypatch.context() as patched:
+        stop_after(patched, 3, RuntimeError('stop'))
+        with pytest.raises(RuntimeError, match='stop'):
+            predict(root, tmp_path / 'map.tif', Soft(), options={'engine': 'onnxruntime'})
+    predict(root, tmp_path / 'map.tif', Soft())
+    assert 'the engine of the earlier run, onnxruntime, goes on' in messages.text
+    assert '3 of 5 strips are there from an earlier run' in messages.text
+
+
+@pytest.mark.parametrize(
+    ('options', 'sentence'),
+    [
+        ({'engine': 'jax'}, 'engine must be auto or one of torch, '),
+        ({'temperature': 0.0}, r'temperature must be in \[0.05, 20\]'),
+        ({'smooth': 4}, 'must be an odd number'),
+        ({'mmu': -1.0}, 'mmu must be an area in square metres'),
+        ({'ensemble': ['no.ckpt']}, r'checkpoint no\.ckpt does not exist'),
+        ({'tta': 'spin'}, 'tta must be one of none, flips, dihedral'),
+    ],
+)
+def test_settings_that_make_no_map(root: Path, tmp_path: Path, options: Any, sentence: str) -> None:
+    with pytest.raises(LandcoverError, match=sentence):
+        predict(root, tmp_path / 'map.tif', options=options)
+    assert not (tmp_path / 'map.tif').exists()
+
+
 # The report, and what Lightning is given
 
 
@@ -486,7 +573,7 @@ def test_the_report_tells_what_was_made_and_from_what(root: Path, tmp_path: Path
         assert entry['pixels'] == counts[entry['code']] and entry['hectares'] == counts[entry['code']] / 100
         assert entry['name'] == LEGEND[entry['code']].name
     assert report['grid']['shape'] == [90, 130] and report['grid']['crs'] == 'EPSG:32631'
-    assert report['settings']['engine'] == 'torch-32-true' and report['settings']['overlap'] == 8
+    assert report['settings']['engine'] == 'torch' and report['settings']['overlap'] == 8
     assert report['run']['pixels'] == 90 * 130 and report['run']['mpx_per_second'] > 0
     import hashlib
 
@@ -520,9 +607,9 @@ def test_normalisation_while_reading_is_that_of_the_device(tmp_path: Path, dtype
     pairs = list(zip(there.predict_dataloader(), here.predict_dataloader(), strict=True))
     assert len(pairs) > 1
     for raw, done in pairs:
-        expected = there._transform('eval')(raw)
-        torch.testing.assert_close(done['image'], expected['image'], atol=2e-6, rtol=1e-6)
-        assert torch.equal(done['valid'], expected['valid']) and torch.equal(done['windows'], raw['windows'])
+        expected, n = there._transform('eval')(raw), len(done['image'])  # the last one is filled up for devices only
+        torch.testing.assert_close(done['image'], expected['image'][:n], atol=2e-6, rtol=1e-6)
+        assert torch.equal(done['valid'], expected['valid'][:n]) and torch.equal(done['windows'], raw['windows'])
         assert here.on_after_batch_transfer(done, 0) is done
 
 

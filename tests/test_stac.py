@@ -17,12 +17,12 @@ from pystac.validation.stac_validator import JsonSchemaSTACValidator
 from rasterio.crs import CRS as RasterCRS
 
 from landcover_plugin.errors import LandcoverError
-from landcover_plugin.grid import PixelGrid
+from landcover_plugin.grid import PixelGrid, PixelWindow
 from landcover_plugin.legend import LEGEND, Legend
 from landcover_plugin.mapping.stac import write_stac
 from landcover_plugin.rasters.attribute_table import write_attribute_table
 from landcover_plugin.rasters.qml import write_qml
-from landcover_plugin.rasters.writing import MapFile
+from landcover_plugin.rasters.writing import MapFolder
 
 TAGS = {
     'MODEL': 'unet',
@@ -37,9 +37,13 @@ def class_map(tmp_path: Path) -> Path:
     """A map as predict writes it, with everything beside it."""
     path = tmp_path / 'map.tif'
     grid = PixelGrid(RasterCRS.from_epsg(32631), Affine(10, 0, 400000, 0, -10, 4600000), 30, 50)
-    with MapFile(path, grid, confidence=True, probabilities=True, tags=TAGS) as file:
-        codes = np.arange(1500, dtype=np.uint8).reshape(30, 50) % 13
-        file.write_rows(0, codes, codes, np.repeat(codes[None], 12, axis=0))
+    folder = MapFolder(path, grid, ['confidence', 'probabilities'])
+    folder.open({}, overwrite=False)
+    codes = np.arange(1500, dtype=np.uint8).reshape(1, 30, 50) % 13
+    layers = {'classes': codes, 'confidence': codes, 'probabilities': np.repeat(codes, 12, axis=0)}
+    folder.strips.write(PixelWindow(0, 0, 30, 50), layers, {})
+    folder.join([PixelWindow(0, 0, 30, 50)], TAGS)
+    folder.publish()
     write_qml(path, LEGEND)
     (tmp_path / 'map.json').write_text('{}')
     return path

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import nn
@@ -107,12 +107,9 @@ class MapOptions:
         return _Steps(steps) if steps else None
 
     def record(self, checkpoint: str | os.PathLike[str] | None) -> dict[str, Any]:
-        """What decides the map, but for the engine, as JSON: members of the ensemble by their checksums."""
-        chosen = asdict(self)
-        for name in ('engine', 'min_agreement'):
-            del chosen[name]
+        """What decides the probabilities beside the engine, as JSON: members of the ensemble by their checksums."""
         return {
-            **chosen,
+            'tta': self.tta,
             'scales': [float(scale) for scale in self.scales],
             'ensemble': [sha256(path) for path in self.ensemble],
             'temperature': self.temperature_of(checkpoint),
@@ -130,3 +127,6 @@ class _Steps:
         for step in self.steps:
             codes = step(codes)
         return codes
+
+    def __repr__(self) -> str:
+        return ' '.join(map(repr, self.steps))

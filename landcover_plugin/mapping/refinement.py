@@ -45,6 +45,9 @@ class MajoritySmoothing:
             raise LandcoverError(f'the size of majority smoothing must be an odd number in [3, 21] px, got {size}')
         self.size = size
 
+    def __repr__(self) -> str:
+        return f'MajoritySmoothing({self.size})'
+
     @property
     def halo(self) -> int:
         """Pixels around a piece that its result depends on."""
@@ -97,6 +100,9 @@ class MinimumMappingUnit:
         if rounds < 1:
             raise LandcoverError(f'rounds must be at least 1, got {rounds}')
         self.pixels, self.connectivity, self.rounds = pixels, connectivity, rounds
+
+    def __repr__(self) -> str:
+        return f'MinimumMappingUnit({self.pixels}, {self.connectivity}, {self.rounds})'
 
     @property
     def halo(self) -> int:

@@ -66,6 +66,9 @@ class BayesianSmoothing:
             raise LandcoverError(f'smoothness must be greater than 0, got {smoothness}')
         self.window, self.neighbour_fraction = window, neighbour_fraction
 
+    def __repr__(self) -> str:
+        return f'BayesianSmoothing({self.window}, {self.smoothness.tolist()}, {self.neighbour_fraction})'
+
     @property
     def halo(self) -> int:
         """Pixels around a piece that its result depends on."""

@@ -169,6 +169,8 @@ class MapWriter(Callback):
             'engine': None if self._engine is None else self._engine.name,
             'device': trainer.strategy.root_device.type,
             'layers': list(self.kinds),
+            'refine': repr(self.refine),
+            'tidy': repr(self.tidy),
             **self.options.record(path),
         }
 
@@ -180,7 +182,8 @@ class MapWriter(Callback):
     def _begin(self, trainer: Trainer, pl_module: LightningModule) -> Sequence[StripRun]:
         """Find out what is to be done, and take this process's share of it."""
         data = data_of(trainer)
-        self.tidy = self.options.tidy(data.open_images().grid)
+        if self.tidy is None:
+            self.tidy = self.options.tidy(data.open_images().grid)
         begun = self._start(trainer, pl_module)
         self._engine, data.settings.batch_size, self._trials = begun
         pl_module.engine = self._engine  # type: ignore[assignment]
