@@ -1,6 +1,5 @@
 """The hidden folder in which a store is written: locked, gone on with after a kill, and published as a whole."""
 
-import errno
 import json
 import logging
 import os
@@ -8,16 +7,12 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ..errors import LandcoverError
 from ..rasters.finding import STORE_MANIFEST
+from ..rasters.locking import locked
 from ..rasters.outputs import cannot_write, write_whole
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs at once are not noticed there
-    fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +20,6 @@ _LOCK, _PLAN = '.lock', 'plan.json'
 
 #: Room on the disk that is left alone, in bytes.
 _SPARE = 2**26
-
-#: What network disks answer that know no locks.
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
 def check_folder(folder: Path, sources: Sequence[str], *, overwrite: bool) -> Path:
@@ -90,7 +82,8 @@ def staged(folder: Path, plan: dict[str, Any]) -> Iterator[Path]:
     with ExitStack() as stack:
         try:
             staging.mkdir(parents=True, exist_ok=True)
-            _lock(stack.enter_context((staging / _LOCK).open('w')), staging)
+            taken = f'another landcover prepare is writing {staging}: wait for it, or stop it'
+            stack.enter_context(locked(staging / _LOCK, taken))
             _restore(folder)
             _begin(staging, plan)
         except OSError as e:
@@ -99,18 +92,6 @@ def staged(folder: Path, plan: dict[str, Any]) -> Iterator[Path]:
             yield staging
         except BaseException:
             _leave(staging)
-            raise
-
-
-def _lock(file: IO[str], staging: Path) -> None:
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as e:
-        raise LandcoverError(f'another landcover prepare is writing {staging}: wait for it, or stop it') from e
-    except OSError as e:
-        if e.errno not in _NO_LOCKS:
             raise
 
 
