@@ -373,6 +373,29 @@ def test_a_misspelt_key_is_put_right(capsys):
     assert 'did you mean data.patch_size?' in error_of(capsys, 'fit', '--data.patchsize=64')
 
 
+@pytest.mark.parametrize(
+    ('arg', 'sentence'),
+    [
+        ('--data.seasons=stak', "data.seasons must be separate or stack, got stak; did you mean 'stack'?"),
+        ('--data.seasons=x', 'data.seasons must be separate or stack, got x'),
+        ('--data.batch_size=many', 'data.batch_size must be a whole number, got many'),
+        ('--data.patch_sizes=3', 'data.patch_sizes must be a list of whole numbers [a, b, …] or null, got 3'),
+        ('--data.patch_sizes=[a]', "data.patch_sizes must be a list of whole numbers [a, b, …] or null, got ['a']"),
+        ('--data.augment=maybe', 'data.augment must be true or false, got maybe'),
+    ],
+)
+def test_a_wrong_value_is_told_with_what_may_be_given(capsys, arg, sentence):
+    assert error_of(capsys, 'fit', arg) == f'landcover: error: {sentence}'
+
+
+def test_a_wrong_choice_in_yaml_and_among_many(capsys, tmp_path):
+    config = tmp_path / 'x.yaml'
+    config.write_text('model:\n  model: unett\n')
+    error = error_of(capsys, 'fit', f'--config={config}')
+    assert error.startswith('landcover: error: model.model must be unet, unet_scratch, ')
+    assert error.endswith(" got unett; did you mean 'unet'?")
+
+
 def test_an_offset_of_the_wrong_sign(capsys, good):
     assert 'never positive for Sentinel-2' in fit_error(capsys, good, '--data.reflectance_offset=1000')
 

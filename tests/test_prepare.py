@@ -1,5 +1,6 @@
 """Preparing a store: pixels equal plain rasterio and NumPy, memory is flat, and no kill leaves half a store."""
 
+import errno
 import itertools
 import json
 import logging
@@ -40,8 +41,7 @@ from landcover_plugin import cli
 from landcover_plugin.errors import LandcoverError
 from landcover_plugin.grid import PixelGrid, PixelWindow
 from landcover_plugin.legend import LEGEND, lookup_table
-from landcover_plugin.rasters import staging as locks
-from landcover_plugin.rasters import storing
+from landcover_plugin.rasters import locking, storing
 from landcover_plugin.rasters.labels import AGGREGATIONS
 from landcover_plugin.rasters.landcover import LabelRasters
 from landcover_plugin.rasters.mosaics import Mosaics
@@ -281,6 +281,21 @@ def test_tiles_of_a_year_become_one_raster_in_which_the_first_wins(tmp_path: Pat
     use = first[0] > 0
     for name, a, b in zip((CODES, PURITY, LABELLED), first, second, strict=True):
         np.testing.assert_array_equal(read(prepared.store.folder / name)[0], np.where(use, a, b))
+
+
+def test_ground_of_two_rasters_counts_once_in_the_areas(tmp_path: Path) -> None:
+    """The second raster holds the first one's ground again, classes and all, and some of its own."""
+    write_image(tmp_path, analytic_image())
+    whole = np.where(fine_labels() == 0, 3, fine_labels()).astype(np.uint8)
+    write_label(tmp_path, whole[:, :300], name='LC_2018_a.tif')
+    write_label(tmp_path, whole, name='LC_2018_b.tif', **TILED)
+    prepared = run(tmp_path, kind='labels', shares=True)
+    areas = prepared.areas['2018']
+    assert areas[0] == pytest.approx(np.bincount(whole.ravel(), minlength=13) / 100)
+    assert areas[1] == pytest.approx(np.bincount(reference(whole, 10)[0].ravel(), minlength=13))
+    for name, wanted in zip((CODES, PURITY, LABELLED), reference(whole, 10), strict=True):
+        np.testing.assert_array_equal(read(prepared.store.folder / name)[0], wanted)
+    assert (read(prepared.store.folder / SHARES).sum(0) >= 95).all()
 
 
 @pytest.mark.parametrize('names', [('LC_2017_x.tif', 'LC_2018_x.tif'), ('LC_2018_x.tif', 'cobertes_2017.tif')])
@@ -776,9 +791,9 @@ def test_two_runs_at_once(root: Path) -> None:
 
 def test_a_disk_without_locks_is_written_to(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_locks(*_: Any) -> None:
-        raise OSError(locks.errno.ENOLCK, 'No locks available')
+        raise OSError(errno.ENOLCK, 'No locks available')
 
-    monkeypatch.setattr(locks.fcntl, 'flock', no_locks)
+    monkeypatch.setattr(locking.fcntl, 'flock', no_locks)
     assert run(root, kind='labels').store
 
 
@@ -787,7 +802,7 @@ def test_a_disk_without_locks_is_written_to(root: Path, monkeypatch: pytest.Monk
 
 def test_a_disk_that_cannot_set_space_aside(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: Any) -> None:
-        raise OSError(locks.errno.EOPNOTSUPP, 'Operation not supported')
+        raise OSError(errno.EOPNOTSUPP, 'Operation not supported')
 
     monkeypatch.setattr(storing.os, 'posix_fallocate', refused)
     np.testing.assert_array_equal(read(Path(run(root, kind='fast').store.images[0])), analytic_image())

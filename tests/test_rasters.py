@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from conftest import analytic_codes, analytic_image, boundless, majority_reference, repeated, write_raster
+from conftest import analytic_codes, analytic_image, boundless, majority_reference, repeated, write_image, write_raster
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
@@ -22,6 +23,7 @@ from landcover_plugin.grid import PixelGrid, PixelWindow
 from landcover_plugin.legend import PARENTS, lookup_table
 from landcover_plugin.rasters import opening, reading
 from landcover_plugin.rasters.labels import aggregate, read_labels
+from landcover_plugin.rasters.mosaics import Mosaics, measured
 from landcover_plugin.rasters.opening import band_descriptions, check_whole, close_rasters, open_raster, vsi_path
 from landcover_plugin.rasters.reading import read_onto, read_window, same_ground
 
@@ -445,3 +447,36 @@ def test_a_grid_needs_a_georeference(tmp_path: Path) -> None:
 class _nothing:  # noqa: N801 - reads like contextlib.nullcontext
     def __enter__(self) -> None: ...
     def __exit__(self, *_: object) -> None: ...
+
+
+def test_copies_of_a_raster_are_told_and_look_alikes_are_not(tmp_path: Path) -> None:
+    """Uncompressed tiles of one size that differ in their middle alone are two rasters."""
+    image = np.zeros((10, 200, 230), dtype=np.uint16)
+    image[:, 90:110, 40:80] = 7
+    other = np.zeros_like(image)
+    other[:, 90:110, 140:180] = 9
+    a = write_image(tmp_path / 'a', image)
+    b = write_image(tmp_path / 'b', other)
+    assert a.stat().st_size == b.stat().st_size
+    assert len(Mosaics(tmp_path).files) == 2
+    (tmp_path / 'b' / 'copy').mkdir()
+    shutil.copyfile(a, tmp_path / 'b' / 'copy' / a.name)
+    with pytest.raises(LandcoverError, match=r'are copies of one raster, .* move one out of the folder'):
+        Mosaics(tmp_path)
+    assert len(Mosaics(tmp_path / 'b').files) == 2
+
+
+@pytest.mark.parametrize('nodata', [0, 5, np.nan])
+@pytest.mark.parametrize('dtype', ['uint16', 'float32'])
+def test_measured_pixels_equal_their_definition(dtype: str, nodata: float) -> None:
+    rng = np.random.default_rng(3)
+    image = rng.choice([0, 5, 9], (3, 20, 30)).astype(dtype)
+    if dtype == 'float32':
+        image[rng.random(image.shape) < 0.1] = np.nan
+    elif np.isnan(nodata):
+        return
+    wanted = np.isfinite(image).all(0) & ~(image == nodata).all(0)
+    out = np.empty((20, 30), dtype=bool)
+    assert measured(image, nodata, out) is out
+    np.testing.assert_array_equal(out, wanted)
+    np.testing.assert_array_equal(measured(image, nodata), wanted)

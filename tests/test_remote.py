@@ -1,6 +1,8 @@
 """Rasters on a server: read as local ones, in few requests, by forked workers too; failures name the address."""
 
+import email.utils
 import multiprocessing
+import os
 import re
 import socket
 from collections.abc import Iterator
@@ -21,8 +23,12 @@ from landcover_plugin.datasets.patches import CataloniaPatches
 from landcover_plugin.datasets.sentinel2 import CataloniaSentinel2
 from landcover_plugin.errors import LandcoverError
 from landcover_plugin.grid import PixelWindow
+from landcover_plugin.rasters.identity import identity
+from landcover_plugin.rasters.landcover import LabelRasters
+from landcover_plugin.rasters.mosaics import Mosaics
 from landcover_plugin.rasters.opening import close_rasters, open_raster, server_settings
 from landcover_plugin.rasters.reading import read_window
+from landcover_plugin.sampling.prepare import prepare
 
 LAYOUT = {'tiled': True, 'blockxsize': 64, 'blockysize': 64, 'compress': 'deflate'}
 
@@ -51,7 +57,10 @@ class Server:
         return f'http://127.0.0.1:{self.port}/{name}'
 
     def behave(self, mood: str) -> None:
-        """``well``, ``unavailable`` (the next request is put off) or ``cuts`` (no answer is whole)."""
+        """``well``, ``unavailable`` (the next request is put off) or ``cuts`` (no answer is whole).
+
+        Also ``dated`` and ``tagged``: well, and telling the time of change or an entity tag.
+        """
         self.mood.write_text(mood)
 
     def asked(self) -> list[str]:
@@ -103,6 +112,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(206 if match else 200)
         self.send_header('Accept-Ranges', 'bytes')
         self.send_header('Content-Length', str(len(part)))
+        if mood == 'dated':
+            self.send_header('Last-Modified', email.utils.formatdate(file.stat().st_mtime, usegmt=True))
+        elif mood == 'tagged':
+            self.send_header('ETag', f'"{file.stat().st_mtime_ns:x}"')
         if match:
             self.send_header('Content-Range', f'bytes {first}-{last}/{len(content)}')
         self.end_headers()
@@ -251,3 +264,50 @@ def test_the_address_of_a_folder_says_to_name_the_files(server: Server) -> None:
     for dataset in (CataloniaSentinel2, ICGCLandCover):
         with pytest.raises(LandcoverError, match=rf'nothing is listed below {re.escape(folder)}: .*name the files'):
             dataset(folder)
+
+
+@pytest.mark.parametrize('mood', ['well', 'dated', 'tagged'])
+def test_a_source_that_changed_on_its_server_is_noticed(server: Server, tmp_path: Path, mood: str) -> None:
+    server.behave(mood)
+    images, labels = Mosaics([server.url(IMAGE_NAME)]), LabelRasters([server.url(LABEL_NAME)])
+    store = prepare(images, labels, tmp_path / 'store', kind='compact', progress=False).store
+    assert store.image_mismatch(images) is None
+    assert store.label_mismatch(labels) is None
+    close_rasters()
+    pixels = np.random.default_rng(7).integers(1, 2000, (10, 200, 230), dtype=np.uint16)
+    os.utime(write_image(server.folder, pixels, nodata=0, **LAYOUT), (1e9, 1e9))
+    invalidate_all()  # what GDAL remembers of a server, a new process would not know
+    changed = store.image_mismatch(Mosaics([server.url(IMAGE_NAME)]))
+    assert changed is not None
+    assert f'{server.url(IMAGE_NAME)} has changed since' in changed.replace('/vsicurl/', '')
+    assert store.label_mismatch(labels) is None
+
+
+def test_the_identity_of_a_file_that_no_server_tells_about_is_that_of_its_blocks(server: Server) -> None:
+    first = identity('/vsicurl/' + server.url(IMAGE_NAME))
+    assert first['name'] == IMAGE_NAME
+    assert (first['bytes'], first['modified']) == (0, 0)
+    assert len(first['ends']) == 16
+    assert identity('/vsicurl/' + server.url(IMAGE_NAME)) == first
+
+
+def test_purity_is_found_beside_a_prepared_raster_on_a_server(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    local = prepare(Mosaics(tmp_path), LabelRasters(tmp_path), tmp_path / 'store', kind='labels', progress=False).store
+    grid = Mosaics(tmp_path).grid
+    name = Path(local.labels[0]).name
+    with caplog.at_level('WARNING', logger='landcover_plugin'):
+        remote = LabelRasters([server.url(f'store/{name}')])
+        assert not caplog.messages
+        wanted, found = LabelRasters(local.labels).read(grid), remote.read(grid)
+        for a, b in zip(found[:3], wanted[:3], strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert 0 < found.purity[found.codes > 0].min() < 100
+        close_rasters()
+        invalidate_all()
+        (local.folder / f'purity_{name}').unlink()
+        for place in (server.url(f'store/{name}'), local.labels[0]):
+            caplog.clear()
+            LabelRasters([place])
+            assert f'{place} was prepared, but purity_{name} is not beside it' in caplog.text

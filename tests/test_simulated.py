@@ -1,7 +1,9 @@
 """The simulated scene: named and georeferenced like CatLC, deterministic, and its image follows its label."""
 
+import errno
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from landcover_plugin.datasets.simulated import Scene, write_scene
 from landcover_plugin.datasets.simulated_spectra import BANDS, KINDS, materials, recipes
 from landcover_plugin.errors import LandcoverError
 from landcover_plugin.legend import LEGEND
+from landcover_plugin.rasters.locking import locked
 
 SHAPE = (80, 112)  # not square, not a multiple of any tile
 NAMES = [
@@ -176,12 +179,51 @@ def test_refuses_what_it_cannot_draw(tmp_path: Path, options: dict, sentence: st
 
 def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
-        raise OSError('disk full')
+        raise OSError(errno.ENOSPC, 'No space left on device')
 
     monkeypatch.setattr('landcover_plugin.datasets.simulated.Painter.paint', fail)
-    with pytest.raises(OSError, match='disk full'):
+    with pytest.raises(LandcoverError, match=r'cannot be written \(No space left on device\).*free some space'):
         write_scene(tmp_path, size=64)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_below_a_file_is_told_in_words(tmp_path: Path) -> None:
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(LandcoverError, match='choose a path whose parents are folders'):
+        write_scene(tmp_path / 'file' / 'scene', size=64)
+
+
+def test_what_a_killed_run_left_is_cleared_away(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        '-m',
+        'landcover_plugin',
+        'simulate',
+        str(tmp_path),
+        '--size',
+        '1500',
+        '--label-gsd',
+        '10',
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob('.*.part.tif')) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left
+    assert all(name.startswith('.') for name in left)
+    write_scene(tmp_path, size=64, label_gsd=10)
+    assert sorted(path.name for path in tmp_path.iterdir()) == NAMES
+
+
+def test_two_runs_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path / '.simulate.lock', 'taken'),
+        pytest.raises(LandcoverError, match='another landcover simulate is writing'),
+    ):
+        write_scene(tmp_path, size=64)
 
 
 def test_command_prints_paths_and_protects_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

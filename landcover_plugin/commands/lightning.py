@@ -1,9 +1,6 @@
 """fit, validate, test and predict: LightningCLI with our task, data and outputs."""
 
-import argparse
-import difflib
 import logging
-import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +20,7 @@ from ..training.datamodule import CataloniaDataModule
 from ..training.finding import find_batch_size, find_learning_rate
 from ..training.summary import describe_fit
 from ..training.task import LandCoverSegmentation, read_checkpoint
+from .wording import sentence
 
 log = logging.getLogger(__name__)
 
@@ -48,21 +46,7 @@ class _Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the message without jsonargparse's frame around it."""
-        text = ' '.join(str(message).split())
-        unknown = re.search(r"(?:arguments: --|option ')([\w.]+)", text)
-        near = difflib.get_close_matches(unknown.group(1), _keys(self), n=1) if unknown else []
-        hint = f'did you mean {near[0]}?' if near else 'landcover COMMAND --help lists the keys of a command'
-        raise LandcoverError(f'{text}; {hint}') from ex
-
-
-def _keys(parser: argparse.ArgumentParser) -> list[str]:
-    """Names of all keys of a parser and of its commands."""
-    keys = []
-    for action in parser._actions:
-        keys.append(action.dest)
-        commands = action.choices.values() if isinstance(action.choices, Mapping) else ()
-        keys += [key for command in commands if isinstance(command, argparse.ArgumentParser) for key in _keys(command)]
-    return keys
+        raise LandcoverError(sentence(self, str(message))) from ex
 
 
 class _RunRecord(SaveConfigCallback):

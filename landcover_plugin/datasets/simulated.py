@@ -11,7 +11,7 @@ the software works; it says nothing about accuracy on real land.
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,9 @@ from landcover_plugin.datasets.simulated_light import IMAGE_GSD
 from landcover_plugin.datasets.simulated_painter import Painter
 from landcover_plugin.errors import LandcoverError
 from landcover_plugin.legend import LEGEND, NODATA
+from landcover_plugin.rasters.locking import locked
+from landcover_plugin.rasters.outputs import cannot_write
+from landcover_plugin.rasters.reading import GDAL_ERRORS
 
 #: File names of the CatLC rasters.
 IMAGE_NAME = 'S2_CAT_{season}_UTM_WGS84_31N_10m.tif'
@@ -34,6 +37,7 @@ LABEL_NAME = 'LC_2018_UTM_WGS84_31N_1m_12_Classes.tif'
 #: Smallest side of a scene in image pixels.
 MIN_SIZE = 32
 
+_LOCK = '.simulate.lock'
 _CRS = 'EPSG:32631'
 _GSDS = (1, 2, 5, 10)
 
@@ -86,7 +90,8 @@ def write_scene(
         progress: Show a progress bar on stderr.
 
     Raises:
-        LandcoverError: If an argument is out of range, or files exist and ``overwrite`` is off.
+        LandcoverError: If an argument is out of range, files exist and ``overwrite`` is off, another run is writing
+            there, or writing fails.
 
     Examples:
         >>> import tempfile
@@ -101,19 +106,35 @@ def write_scene(
     root = Path(root)
     images = tuple(root / IMAGE_NAME.format(season=season) for season in seasons)
     scene = Scene(tuple(seasons), images, root / LABEL_NAME)
-    _check_free(scene, overwrite)
-    root.mkdir(parents=True, exist_ok=True)
     layout = plan(shape[0] * 10.0, shape[1] * 10.0, seed, len(seasons))
     painter = Painter(layout, tuple(season[4:] for season in seasons), label_gsd, clouds)
-    drafts = [path.with_name(f'.{path.stem}.{os.getpid()}.part.tif') for path in scene.paths]
-    try:
-        _write(drafts, painter, shape, origin, tile, progress)
-        for draft, path in zip(drafts, scene.paths, strict=True):
-            draft.replace(path)
-    finally:
-        for draft in drafts:
-            draft.unlink(missing_ok=True)
+    drafts = [path.with_name(f'.{path.stem}.part.tif') for path in scene.paths]  # a killed run's are written anew
+    with _alone_in(root):
+        _check_free(scene, overwrite)
+        try:
+            _write(drafts, painter, shape, origin, tile, progress)
+            for draft, path in zip(drafts, scene.paths, strict=True):
+                draft.replace(path)
+        finally:
+            for draft in drafts:
+                draft.unlink(missing_ok=True)
     return scene
+
+
+@contextmanager
+def _alone_in(root: Path) -> Iterator[None]:
+    """Make a directory and keep other runs out of it; what the disk refuses is told in words."""
+    lock = root / _LOCK
+    taken = f'another landcover simulate is writing to {root}: wait for it, or choose another directory'
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with locked(lock, taken):
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+    except (OSError, *GDAL_ERRORS) as e:
+        raise cannot_write(root, e) from e
 
 
 def _checked_size(size: int | tuple[int, int]) -> tuple[int, int]:

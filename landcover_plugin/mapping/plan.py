@@ -6,9 +6,9 @@ from typing import Any
 import shapely
 
 from .._version import __version__
+from ..rasters.identity import identity
 from ..sampling.lattice import STRIP_HEIGHT, SWATH_WIDTH
 from ..sampling.regions import Region
-from ..sampling.store import identity
 from ..training.datamodule import CataloniaDataModule
 
 #: Settings of the data module that decide what a window holds and which there are.

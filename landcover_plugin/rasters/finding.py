@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import LandcoverError
 from ..grid import PixelGrid
+from .identity import check_no_copies
 from .opening import address, check_whole, open_raster, vsi_path
 from .reading import same_ground
 
@@ -32,15 +33,17 @@ def find_rasters(paths: Iterable[PathLike], pattern: str, expected: str) -> list
         expected: What the names look like, for the message.
 
     Raises:
-        LandcoverError: If a path does not exist or nothing matches.
+        LandcoverError: If a path does not exist, nothing matches, or two files of a date are copies of each other.
     """
     names = [os.fspath(path) for path in paths]
-    found = {file for name in names for file in _files_below(name) if re.match(pattern, Path(file).name)}
+    every = {file for name in names for file in _files_below(name)}
+    found = {file: match for file in every if (match := re.match(pattern, Path(file).name))}
     if not found:
         raise LandcoverError(
             f'no {expected} raster in {", ".join(map(address, names))}; name the folder that holds it or rename the '
             'file'
         )
+    check_no_copies((file, found[file].groupdict().get('date', '')) for file in sorted(found))
     return sorted(found)
 
 

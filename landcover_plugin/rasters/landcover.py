@@ -1,7 +1,10 @@
 """Label rasters of the ICGC: 12 or 41 classes, as codes on the pixels of a grid."""
 
+import logging
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -13,8 +16,10 @@ from ..grid import PixelGrid, PixelWindow
 from ..legend import LEGEND, NODATA, PARENTS, Legend, lookup_table
 from .finding import PathLike, common_grid, find_rasters, gdal_paths
 from .labels import AGGREGATIONS, Aggregation, Labels, class_shares, code_weights, read_fine, read_labels
-from .opening import open_raster
+from .opening import address, on_server, open_raster
 from .reading import read_window
+
+log = logging.getLogger(__name__)
 
 SourceLegend = Literal['auto', '12', '41']
 
@@ -24,6 +29,9 @@ LABEL_EXAMPLE = 'LC_YYYY_*.tif (such as LC_2018_UTM_WGS84_31N_1m_12_Classes.tif)
 
 #: What the files beside a prepared label raster hold, by the first word of their names.
 PURITY, LABELLED, SHARES = COMPANIONS = 'purity', 'labelled', 'shares'
+
+#: Tag in which a prepared label raster says how it was aggregated.
+AGGREGATION_TAG = 'AGGREGATION'
 
 _SAYS_12 = re.compile(r'12[_-]?class', re.IGNORECASE)
 
@@ -76,6 +84,17 @@ class LabelRasters:
         self.legend = self._coloured_legend()
         self.unknown_count = 0
         self._companions = {path: {kind: companion(path, kind) for kind in COMPANIONS} for path in self.files}
+        self._warn_of_lost_purity()
+
+    def _warn_of_lost_purity(self) -> None:
+        """Tell where a prepared raster came without the files beside it."""
+        for path, beside in self._companions.items():
+            if beside[PURITY] is None and was_prepared(path):
+                name = companion_name(Path(path).name, PURITY)
+                log.warning(
+                    '%s was prepared, but %s is not beside it: its pixels count as pure; copy that file there too, or '
+                    'prepare again', address(path), name,
+                )  # fmt: skip
 
     def read(self, grid: PixelGrid, paths: Iterable[str] | None = None) -> Labels:
         """Codes, purity and labelled share on the pixels of a grid; the first labelled file wins.
@@ -200,9 +219,24 @@ def companion_name(name: str, kind: str) -> str:
 
 
 def companion(path: PathLike, kind: str) -> str | None:
-    """The file beside a prepared label raster that holds its purity, labelled share or class shares, if any."""
-    beside = Path(path).with_name(companion_name(Path(path).name, kind))
-    return str(beside) if beside.is_file() else None
+    """The file beside a prepared label raster that holds its purity, labelled share or class shares, if any.
+
+    A server is only asked for it where the raster says that it was prepared.
+    """
+    folder, slash, name = os.fspath(path).rpartition('/')
+    beside = folder + slash + companion_name(name, kind)
+    if not on_server(path):
+        return beside if Path(beside).is_file() else None
+    if was_prepared(path):
+        with suppress(LandcoverError):
+            open_raster(beside)
+            return beside
+    return None
+
+
+def was_prepared(path: PathLike) -> bool:
+    """Whether a label raster says that ``landcover prepare`` wrote it."""
+    return AGGREGATION_TAG in open_raster(path).tags()
 
 
 def year(path: PathLike) -> str | None:

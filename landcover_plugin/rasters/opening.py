@@ -218,14 +218,15 @@ def check_whole(path: str | os.PathLike[str]) -> None:
     cols = -(-src.width // src.block_shapes[0][1])
     blocks = range(rows * cols)
     sample = {*blocks[:: max(len(blocks) // 4096, 1)], *blocks[-cols:]}
-    ends = [_block_end(src, band, *divmod(block, cols)) for band in (1, src.count) for block in sample]
+    ends = [block_end(src, band, *divmod(block, cols)) for band in (1, src.count) for block in sample]
     if max(ends) > size:
         raise LandcoverError(f'{path} is truncated: its data should go on beyond its {size:,} bytes; fetch it again')
-    if not any(ends) and not any(_block_end(src, 1, *divmod(block, cols)) for block in blocks):
+    if not any(ends) and not any(block_end(src, 1, *divmod(block, cols)) for block in blocks):
         raise LandcoverError(f'{path} is truncated or empty: no block of it holds data; fetch it again or leave it out')
 
 
-def _block_end(src: Any, band: int, row: int, col: int) -> int:
+def block_end(src: Any, band: int, row: int, col: int) -> int:
+    """The byte behind a block of an open GeoTIFF, 0 where it is not in the file."""
     offset = src.get_tag_item(f'BLOCK_OFFSET_{col}_{row}', 'TIFF', bidx=band)
     length = src.get_tag_item(f'BLOCK_SIZE_{col}_{row}', 'TIFF', bidx=band)
     return int(offset) + int(length) if offset and length else 0

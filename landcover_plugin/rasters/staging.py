@@ -1,42 +1,15 @@
 """Hidden folders in which long work is kept until it is whole: locked against other runs, gone on with after a kill."""
 
-import errno
 import json
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from ..errors import LandcoverError
 from .outputs import cannot_write, write_whole
 
-try:
-    import fcntl
-except ImportError:  # Windows: two runs at once are not noticed there
-    fcntl = None  # type: ignore[assignment]
-
 LOCK, PLAN = '.lock', 'plan.json'
-
-#: What network disks answer that know no locks.
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
-
-
-def lock(file: IO[str], busy: str) -> None:
-    """Keep other runs out until the file is closed or the process ends, however it ends.
-
-    Raises:
-        LandcoverError: With the sentence ``busy``, if another run is there.
-    """
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as e:
-        raise LandcoverError(busy) from e
-    except OSError as e:
-        if e.errno not in _NO_LOCKS:
-            raise
 
 
 def read_plan(folder: Path) -> dict[str, Any] | None:

@@ -23,8 +23,9 @@ from ..grid import PixelGrid, PixelWindow
 from ..legend import LEGEND, Legend
 from .attribute_table import band_xml, write_attribute_table
 from .layers import Kind, Layer, PathLike, map_layers, output_paths
+from .locking import locked
 from .outputs import cannot_write, check_output
-from .staging import LOCK, begin, lock, read_plan, write_small
+from .staging import LOCK, begin, read_plan, write_small
 from .strips import BLOCK, WRITE_ERRORS, StripFolder
 
 #: Files that GDAL and QGIS keep beside a raster. Those of an older map would describe the new one wrongly.
@@ -116,7 +117,7 @@ class MapFolder:
             self._made = [p for p in self.folder.parents if not p.exists()]
             self.folder.mkdir(parents=True, exist_ok=True)
             busy = f'another landcover predict is writing {self.target}: wait for it, or stop it'
-            lock(self._lock.enter_context((self.folder / LOCK).open('w')), busy)
+            self._lock.enter_context(locked(self.folder / LOCK, busy))
             self._ours = True
             if self.is_whole:
                 same = read_plan(self.folder) == json.loads(json.dumps(plan))

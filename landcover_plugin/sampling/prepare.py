@@ -18,6 +18,7 @@ from ..errors import LandcoverError
 from ..grid import PixelGrid
 from ..legend import LEGEND, NODATA
 from ..rasters.finding import STORE_MANIFEST
+from ..rasters.identity import identity
 from ..rasters.labels import AGGREGATIONS
 from ..rasters.landcover import LabelRasters
 from ..rasters.mosaics import Mosaics
@@ -29,7 +30,7 @@ from .inventory_table import write_table
 from .prepare_images import ImageCopy, cache_bytes, pixel_bytes
 from .prepare_labels import LabelCopy, LabelYear, label_years
 from .staging import check_folder, check_space, publish, staged
-from .store import INVENTORY, VERSION, Store, identity, image_settings, label_settings, look_names
+from .store import INVENTORY, VERSION, Store, image_settings, label_settings, look_names
 
 StoreKind = Literal['fast', 'compact', 'labels']
 STORE_KINDS: tuple[StoreKind, ...] = ('fast', 'compact', 'labels')

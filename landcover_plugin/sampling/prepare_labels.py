@@ -18,6 +18,7 @@ from ..legend import LEGEND, NODATA
 from ..rasters.attribute_table import write_attribute_table
 from ..rasters.labels import AGGREGATIONS, Labels, class_shares, fine_factor, read_fine, tally, whole_factor
 from ..rasters.landcover import (
+    AGGREGATION_TAG,
     LABELLED,
     PURITY,
     SHARES,
@@ -137,7 +138,7 @@ class LabelCopy:
         """What is written, by the first word of the name: codes have none."""
         legend = self.labels.legend
         tags = {f'CLASS_{c.code}': c.name for c in legend}
-        tags |= {'AGGREGATION': self.labels.aggregation, 'SOURCES': ' '.join(Path(file).name for file in files)}
+        tags |= {AGGREGATION_TAG: self.labels.aggregation, 'SOURCES': ' '.join(Path(file).name for file in files)}
 
         def beside(kind: str, layout: Layout, bands: Sequence[str], nodata: int | None = None) -> StoreRaster:
             name = path.with_name(companion_name(path.name, kind))
@@ -157,10 +158,14 @@ class LabelCopy:
         """Aggregate one window of the files that reach into it."""
         part = self.grid.subgrid(window)
         areas = np.zeros((1 + len(AGGREGATIONS), LEGEND.num_classes))
-        found, shares = [], []
+        found: list[Labels] = []
+        shares: list[NDArray[np.uint8]] = []
         for path in (path for path in files if _meets(self.labels.grids[path], part)):
             table = self.labels.tables[path]
             values, factor = read_fine(path, part)
+            if found:  # ground that an earlier file labelled is its alone, and counts once in the areas
+                taken = first_labelled(found).codes != NODATA
+                values = np.where(taken.repeat(factor, 0).repeat(factor, 1), np.uint8(NODATA), values)
             labels, counts = tally(values, table, factor, self.labels.aggregation, self.labels.class_weights)
             areas += counts / factor**2
             found.append(labels)

@@ -11,8 +11,9 @@ from typing import Any
 
 from ..errors import LandcoverError
 from ..rasters.finding import STORE_MANIFEST
+from ..rasters.locking import locked
 from ..rasters.outputs import cannot_write
-from ..rasters.staging import LOCK, PLAN, begin, lock, write_small
+from ..rasters.staging import LOCK, PLAN, begin, write_small
 
 log = logging.getLogger(__name__)
 
@@ -80,10 +81,8 @@ def staged(folder: Path, plan: dict[str, Any]) -> Iterator[Path]:
     with ExitStack() as stack:
         try:
             staging.mkdir(parents=True, exist_ok=True)
-            lock(
-                stack.enter_context((staging / LOCK).open('w')),
-                f'another landcover prepare is writing {staging}: wait for it, or stop it',
-            )
+            taken = f'another landcover prepare is writing {staging}: wait for it, or stop it'
+            stack.enter_context(locked(staging / LOCK, taken))
             _restore(folder)
             begin(staging, plan)
         except OSError as e:

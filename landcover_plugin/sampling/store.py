@@ -1,6 +1,5 @@
 """The training store: what it is, which sources it was made from, and whether they are still the same."""
 
-import hashlib
 import json
 import logging
 from collections import Counter
@@ -9,10 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import rasterio
-
 from ..errors import LandcoverError
 from ..rasters.finding import STORE_MANIFEST
+from ..rasters.identity import identity
 from ..rasters.labels import code_weights
 from ..rasters.landcover import LabelRasters
 from ..rasters.mosaics import Mosaics
@@ -32,9 +30,6 @@ INVENTORY = 'inventory.parquet'
 
 #: What the manifest must tell.
 _KEYS = ('store', 'images', 'labels', 'sources', 'nodata', 'band_order', 'label_settings', 'inventory')
-
-#: Bytes at both ends of a source that its identity covers.
-_ENDS = 65_536
 
 
 @dataclass(frozen=True)
@@ -169,35 +164,6 @@ def _changed(known: Sequence[Mapping[str, Any]], files: Sequence[str]) -> str | 
 
 def _few(names: Sequence[str]) -> str:
     return ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
-
-
-def identity(path: str) -> dict[str, Any]:
-    """What tells a source from an edited one: name, size, second of change, and a hash of both ends.
-
-    A VRT changes with the files that it names. Of remote files only the name is known.
-    """
-    parts = [Path(file) for file in _files_of(path) if Path(file).is_file()]
-    digest = hashlib.sha256()
-    for part in parts:
-        with part.open('rb') as f:
-            digest.update(f.read(_ENDS))
-            f.seek(max(part.stat().st_size - _ENDS, 0))
-            digest.update(f.read(_ENDS))
-    found = [part.stat() for part in parts]
-    return {
-        'name': Path(path).name,
-        'bytes': sum(f.st_size for f in found),
-        'modified': sum(int(f.st_mtime) for f in found),
-        'ends': digest.hexdigest()[:16] if parts else '',
-    }
-
-
-def _files_of(path: str) -> list[str]:
-    """The file itself, or a VRT and the files that it names."""
-    if not path.lower().endswith('.vrt'):
-        return [path]
-    with rasterio.open(path) as src:  # without its overviews, GDAL lists no files
-        return list(src.files)
 
 
 #: What decides the digital numbers, and how it is called in a sentence.
