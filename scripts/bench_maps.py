@@ -25,8 +25,9 @@ from scipy import ndimage
 from landcover_plugin import CataloniaDataModule
 from landcover_plugin.grid import PixelWindow, taper
 from landcover_plugin.legend import LEGEND, NODATA
+from landcover_plugin.mapping.deciding import decide
 from landcover_plugin.mapping.members import load_members
-from landcover_plugin.mapping.mosaic import BlendedMosaic, to_codes
+from landcover_plugin.mapping.mosaic import BlendedMosaic
 from landcover_plugin.mapping.network import MappingNetwork, Member
 from landcover_plugin.mapping.refinement import MajoritySmoothing, MinimumMappingUnit
 from landcover_plugin.mapping.smoothing import BayesianSmoothing
@@ -244,7 +245,7 @@ def _probabilities(network: MappingNetwork, ground: Ground, size: int) -> tuple[
             probabilities = network(torch.cat([image for _, image, _ in batch])).numpy()
             for (window, _, valid), own in zip(batch, probabilities, strict=True):
                 mosaic.add(window, own, weights * valid)
-    strips = [strip[1:] for strip in mosaic.flush()]
+    strips = [strip for _, strip in mosaic.flush()]
     return np.concatenate([s[0] for s in strips], axis=1), np.concatenate([s[1] for s in strips])
 
 
@@ -264,7 +265,7 @@ def _windows(ground: Ground, size: int, rim: int) -> Iterator[tuple[PixelWindow,
 def _score(arm: Arm, probabilities: Floats, covered: NDArray[np.bool_], truth: Codes, unit: int) -> Found:
     if arm.soft is not None:
         probabilities = arm.soft(probabilities, covered)
-    codes = to_codes(probabilities, covered)[0]
+    codes = decide(probabilities, covered.astype(np.float32), [])['classes'][0]
     if arm.hard is not None:
         codes = arm.hard(codes)
     labelled = (truth != NODATA) & covered
