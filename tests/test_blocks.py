@@ -277,7 +277,7 @@ CALLS: list[tuple[dict[str, Any], str]] = [
     ({'ratios': (0.8, 0.2, float('nan'))}, r'add up to 1'),
     ({'block_size': 63}, r'at least two patches, 64 px.*got 63 px: choose larger blocks'),
     ({'block_size': 0}, r'at least two patches, 64 px.*got 0 px'),
-    ({'patch_size': 256}, r'holds 1 blocks of 512 px.*but 3 are needed: choose a smaller patch_size than 256'),
+    ({'patch_size': 256}, r'holds 1 block of 512 px.*but 3 are needed: choose a smaller patch_size than 256'),
     ({'seed': -1}, r'seed of the split must be at least 0, got -1'),
     ({'folds': 2, 'fold': 0}, r'folds must be >= 3.*got folds 2'),
     ({'folds': 5, 'fold': 5}, r'fold in \[0, folds\), got folds 5 and fold 5'),

@@ -534,7 +534,9 @@ def test_two_processes_make_the_map_of_one(trained, tall, alone, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / 'map.tif').read_bytes() == alone.read_bytes()
-    assert {f.name for f in tmp_path.iterdir()} == {'map.tif', 'map.tif.aux.xml', 'map.json'}
+    assert {f.name for f in tmp_path.iterdir()} == {
+        'map.tif', 'map.tif.aux.xml', 'map.json', 'map.qml', 'map.stac.json',
+    }  # fmt: skip
 
 
 @pytest.mark.slow

@@ -234,12 +234,21 @@ def test_labels_of_a_part_of_the_ground(folder: Callable[..., Path], pixels: Ima
 
 def test_a_month_twice_on_the_same_ground(folder: Callable[..., Path], pixels: Images) -> None:
     root = folder()
-    shutil.copy(root / IMAGE_NAME, root / IMAGE_NAME.replace('10m', 'copy'))
+    again = write_image(root, pixels['201804'], month='201804_b', nodata=0)
     warning = only(look(root), 'overlap', 'warning')
     assert 'of one month and share 100%' in warning.sentence
-    (root / IMAGE_NAME.replace('10m', 'copy')).unlink()
+    again.unlink()
     write_image(root / 'east', pixels['201804'][:, :, :64], origin=(402400, 4600000), nodata=0)
     assert 'share 6%' in only(look(root), 'overlap', 'note').sentence
+
+
+def test_a_copy_of_a_raster_below_its_folder(folder: Callable[..., Path]) -> None:
+    root = folder()
+    (root / 'old').mkdir()
+    shutil.copy(root / LABEL_NAME, root / 'old' / LABEL_NAME)
+    error = only(look(root), 'files', 'error')
+    assert 'are copies of one raster' in error.sentence
+    assert error.way_out.startswith('move one out of the folder')
 
 
 # bands
@@ -275,6 +284,24 @@ def test_bands_in_another_order(folder: Callable[..., Path], pixels: Images) -> 
     warnings = of(look(folder(months)), 'bands', 'warning')
     assert len(warnings) == 2
     assert 'near infrared (B08' in warnings[0].sentence
+
+
+@pytest.mark.parametrize(
+    ('one', 'other', 'told'),
+    [
+        ('B02', 'B04', 'over bare soil and built-up ground red (B04'),
+        ('B05', 'B06', 'over forest and meadows red edge (B06'),
+        ('B11', 'B12', 'over forest and meadows short-wave infrared (B11'),
+    ],
+)
+def test_two_bands_in_each_other_s_place(
+    folder: Callable[..., Path], pixels: Images, one: str, other: str, told: str
+) -> None:
+    a, b = BANDS.index(one), BANDS.index(other)
+    swapped = pixels['201804'].copy()
+    swapped[[a, b]] = swapped[[b, a]]
+    warning = only(look(folder({'201804': swapped, '201808': pixels['201808']})), 'bands', 'warning')
+    assert warning.sentence.startswith(f'2018-04: {told}')
 
 
 def test_bands_of_another_sensor(folder: Callable[..., Path]) -> None:

@@ -283,6 +283,17 @@ def test_tiles_of_a_year_become_one_raster_in_which_the_first_wins(tmp_path: Pat
         np.testing.assert_array_equal(read(prepared.store.folder / name)[0], np.where(use, a, b))
 
 
+def test_nothing_is_kept_of_sources_that_can_never_be_prepared(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_image(tmp_path, analytic_image())
+    write_label(tmp_path, fine_labels(), crs='EPSG:32630')
+    with pytest.raises(LandcoverError, match='no labelled pixel lies on a measured image pixel'):
+        run(tmp_path)
+    assert 'finished labels are kept' not in caplog.text
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([IMAGE_NAME, LABEL_NAME])
+
+
 def test_ground_of_two_rasters_counts_once_in_the_areas(tmp_path: Path) -> None:
     """The second raster holds the first one's ground again, classes and all, and some of its own."""
     write_image(tmp_path, analytic_image())

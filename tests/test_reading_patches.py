@@ -241,7 +241,7 @@ def found_in(*paths: Path) -> list[str]:
 
 def touch(path: Path) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
+    path.write_text(str(path))  # no two alike: copies of a raster are refused
     return str(path)
 
 

@@ -214,7 +214,9 @@ def test_a_listing_of_the_folder_is_not_asked_for_but_local_sidecars_are_seen(se
 
 def test_a_file_that_is_not_there_is_told_with_its_address(server: Server) -> None:
     gone = server.url('S2_CAT_202304_gone.tif')
-    with pytest.raises(LandcoverError, match=rf'^{re.escape(gone)} cannot be opened as a raster \(.*\)$') as told:
+    with pytest.raises(
+        LandcoverError, match=rf'^{re.escape(gone)} cannot be opened as a raster \(.*\); check the'
+    ) as told:
         CataloniaSentinel2([gone])
     assert '\n' not in str(told.value)
 
@@ -279,7 +281,7 @@ def test_a_source_that_changed_on_its_server_is_noticed(server: Server, tmp_path
     invalidate_all()  # what GDAL remembers of a server, a new process would not know
     changed = store.image_mismatch(Mosaics([server.url(IMAGE_NAME)]))
     assert changed is not None
-    assert f'{server.url(IMAGE_NAME)} has changed since' in changed.replace('/vsicurl/', '')
+    assert f'{server.url(IMAGE_NAME)} has changed since' in changed
     assert store.label_mismatch(labels) is None
 
 

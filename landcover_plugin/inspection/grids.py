@@ -94,15 +94,21 @@ def check_image_grid(grid: PixelGrid) -> Iterator[Finding]:
     yield Finding(
         'grid',
         'ok',
-        f'mosaics: {grid.width:,} x {grid.height:,} px of {_number(xres)} in {_crs(grid)}{extent}',
+        f'mosaics: {grid.width:,} x {grid.height:,} px of {_size(grid)} in {_crs(grid)}{extent}',
         data=data,
     )
+
+
+def _size(grid: PixelGrid) -> str:
+    """Edge of a pixel with its unit."""
+    unit = '°' if grid.crs.is_geographic else ' m' if math.isclose(grid.crs.linear_units_factor[1], 1) else ' units'
+    return f'{_number(grid.res[0])}{unit}'
 
 
 def check_label_grid(images: PixelGrid, labels: PixelGrid) -> Iterator[Finding]:
     """How the label pixels lie in those of the mosaics, and how much of the ground they share."""
     data = {'crs': _crs(labels), 'res': labels.res, 'shape': (labels.height, labels.width)}
-    described = f'labels: {labels.width:,} x {labels.height:,} px of {_number(labels.res[0])} in {_crs(labels)}'
+    described = f'labels: {labels.width:,} x {labels.height:,} px of {_size(labels)} in {_crs(labels)}'
     factor = whole_factor(labels, images)
     if factor:
         yield Finding('grid', 'ok', f'{described}, {factor} x {factor} in a pixel', data=data)

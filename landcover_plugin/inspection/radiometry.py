@@ -42,26 +42,43 @@ def check_bands(files: Sequence[Facts], bands: Sequence[str], given: bool) -> It
         )
 
 
+_GREEN = ('forest', 'scrub, meadows and grasslands')
+_BARE = ('bare soil', 'urban area', 'industrial, commercial and leisure areas', 'mining or landfills')
+
+#: What land shows in every season: ground, the darker band, the brighter one. Leaves take red for their work and throw
+#: infrared back, and the water in them takes the longer waves; soil and roofs brighten from blue to red.
+_ORDERS = (
+    ('forest and meadows', _GREEN, 'B04', 'B08'),
+    ('forest and meadows', _GREEN, 'B05', 'B06'),
+    ('forest and meadows', _GREEN, 'B12', 'B11'),
+    ('bare soil and built-up ground', _BARE, 'B02', 'B04'),
+)
+_COLOURS = {
+    'B02': 'blue', 'B04': 'red', 'B05': 'red edge', 'B06': 'red edge', 'B08': 'near infrared',
+    'B11': 'short-wave infrared', 'B12': 'short-wave infrared',
+}  # fmt: skip
+
+
 def check_order(sample: Sample) -> Iterator[Finding]:
-    """Whether near infrared outshines red over forest and crops, as it does in every season."""
-    green = np.isin(sample.codes, [LEGEND.code('forest'), LEGEND.code('scrub, meadows and grasslands')])
-    names = list(sample.bands)
-    if not {'B04', 'B08'} <= set(names):
-        return
+    """Whether bands outshine each other as they do over land in every season; the first pair that does not is told."""
     for date, pixels, valid in zip(sample.dates, sample.pixels, sample.valid, strict=True):
-        seen = pixels[valid & green]
-        if len(seen) < ENOUGH:
-            continue
-        red, infrared = (float(np.median(seen[:, names.index(b)])) for b in ('B04', 'B08'))
-        if infrared <= red:
-            yield Finding(
-                'bands',
-                'warning',
-                f'{date}: over forest and meadows near infrared (B08, {infrared:,.0f}) is not brighter than red (B04, '
-                f'{red:,.0f}): the bands carry wrong names, or the labels lie elsewhere',
-                'name the bands in the order of the file with --data.band_order',
-                {'date': date, 'red': red, 'infrared': infrared},
-            )
+        numbers = spectra.by_name(pixels, sample.bands)
+        for ground, classes, darker, brighter in _ORDERS:
+            here = valid & np.isin(sample.codes, [LEGEND.code(name) for name in classes])
+            if not {darker, brighter} <= numbers.keys() or here.sum() < ENOUGH:
+                continue
+            low, high = (float(np.median(numbers[band][here])) for band in (darker, brighter))
+            if high <= low:
+                yield Finding(
+                    'bands',
+                    'warning',
+                    f'{date}: over {ground} {_COLOURS[brighter]} ({brighter}, {high:,.0f}) is not brighter than '
+                    f'{_COLOURS[darker]} ({darker}, {low:,.0f}): the bands carry wrong names, or the labels lie '
+                    'elsewhere',
+                    'name the bands in the order of the file with --data.band_order, or mend their names',
+                    {'date': date, 'darker': darker, 'brighter': brighter, 'low': low, 'high': high},
+                )
+                break
 
 
 def check_scale(sample: Sample, dtypes: Sequence[str], scale: float, offset: float) -> Iterator[Finding]:

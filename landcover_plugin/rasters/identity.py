@@ -89,7 +89,7 @@ def _short(text: str) -> str:
 
 
 def check_no_copies(files: Iterable[tuple[str, str]]) -> None:
-    """Check that no two local files of a date are the same, byte by byte; such ground would count twice.
+    """Check that no two local files of a date are the same, byte by byte.
 
     Args:
         files: Path and date of each.
@@ -105,6 +105,6 @@ def check_no_copies(files: Iterable[tuple[str, str]]) -> None:
         for a, b in itertools.combinations(paths, 2):
             if identity(a)['ends'] == identity(b)['ends'] and filecmp.cmp(a, b, shallow=False):
                 raise LandcoverError(
-                    f'{a} and {b} are copies of one raster, whose ground would count twice: move one out of the '
-                    'folder, into a hidden folder (.name), or name a folder with one of them'
+                    f'{a} and {b} are copies of one raster; move one out of the folder, or into a hidden one (.name), '
+                    'or name a folder that holds one of them'
                 )

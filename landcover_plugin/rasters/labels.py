@@ -13,7 +13,7 @@ from ..grid import PixelGrid
 from ..legend import LEGEND, NODATA, UNKNOWN
 from .block_counts import count_blocks, share_blocks
 from .opening import open_raster
-from .reading import pixels_across, read_onto, read_window, same_ground
+from .reading import grid_of, pixels_across, read_onto, read_window, same_ground
 
 Aggregation = Literal['mode', 'nearest', 'weighted']
 AGGREGATIONS: tuple[Aggregation, ...] = ('mode', 'nearest', 'weighted')
@@ -76,8 +76,7 @@ def read_fine(path: str | os.PathLike[str], grid: PixelGrid) -> tuple[NDArray[np
     Returns:
         Raster values, shape ``(grid.height * factor, grid.width * factor)``, and the factor.
     """
-    src = open_raster(path)
-    own = PixelGrid.of(src)
+    src, own = open_raster(path), grid_of(path)
     factor = fine_factor(own, grid)
     if whole_factor(own, grid):
         raw = read_window(path, own.nearest_window(*grid.slices(grid.full)), indexes=[1], fill=NODATA)

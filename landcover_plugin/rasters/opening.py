@@ -176,7 +176,8 @@ def _open(path: str, **options: str) -> DatasetReader:
         with server_settings(path):
             return rasterio.open(path, **options)
     except RasterioIOError as e:
-        raise LandcoverError(f'{address(path)} cannot be opened as a raster ({_first_line(e)})') from e
+        way_out = 'check the address and your credentials' if on_server(path) else 'fetch it again, or leave it out'
+        raise LandcoverError(f'{address(path)} cannot be opened as a raster ({_first_line(e)}); {way_out}') from e
 
 
 def read_failed(path: str, error: Exception, where: str = '') -> LandcoverError:

@@ -18,7 +18,7 @@ from rasterio.vrt import WarpedVRT
 from ..errors import LandcoverError
 from ..grid import PixelGrid, PixelWindow
 from .mapped import map_raster
-from .opening import open_raster, read_failed, server_settings
+from .opening import file_version, open_raster, read_failed, server_settings
 
 PathLike = str | os.PathLike[str]
 
@@ -78,6 +78,16 @@ def _read_inside(
     return out
 
 
+def grid_of(path: PathLike) -> PixelGrid:
+    """The grid of a file; of one that has not changed it is known."""
+    return _grid_of(os.fspath(path), file_version(path))
+
+
+@functools.lru_cache(maxsize=256)
+def _grid_of(path: str, version: int) -> PixelGrid:
+    return PixelGrid.of(open_raster(path))
+
+
 def read_onto(
     path: PathLike,
     grid: PixelGrid,
@@ -101,8 +111,7 @@ def read_onto(
     Raises:
         LandcoverError: If the file cannot be read there.
     """
-    src = open_raster(path)
-    own = PixelGrid.of(src)
+    src, own = open_raster(path), grid_of(path)
     if same_ground(own.crs, grid.crs, grid.bounds()) and own.aligned_with(grid):
         window = own.nearest_window(*grid.slices(grid.full))
         return read_window(path, window, indexes=indexes, fill=fill)

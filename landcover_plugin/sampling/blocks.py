@@ -220,10 +220,11 @@ def _labelled_blocks(
     counts = counts[:, NODATA + 1 :]
     kept = ~near(_rims(ids), _buffer(inventory, patch_size) - 1)
     labelled = np.isin(np.arange(len(counts)), ids[kept & (inventory.labelled > 0)])
-    if labelled.sum() < at_least:
+    if (found := labelled.sum()) < at_least:
         raise LandcoverError(
-            f'the labelled ground holds {labelled.sum()} blocks of {size} px that keep a label beside the buffer, but '
-            f'{at_least} are needed: choose a smaller patch_size than {patch_size} px, or smaller blocks'
+            f'the labelled ground holds {found} {"block" if found == 1 else "blocks"} of {size} px that keep a label '
+            f'beside the buffer, but {at_least} are needed: choose a smaller patch_size than {patch_size} px, or '
+            'smaller blocks'
         )
     numbers = np.where(labelled, np.cumsum(labelled) - 1, -1).astype(np.int32)
     return numbers[ids], counts[labelled]

@@ -29,7 +29,7 @@ from .inventory import Inventory, check_labelled
 from .inventory_table import write_table
 from .prepare_images import ImageCopy, cache_bytes, pixel_bytes
 from .prepare_labels import LabelCopy, LabelYear, label_years
-from .staging import check_folder, check_space, publish, staged
+from .staging import check_folder, check_space, for_good, publish, staged
 from .store import INVENTORY, VERSION, Store, image_settings, label_settings, look_names
 
 StoreKind = Literal['fast', 'compact', 'labels']
@@ -96,12 +96,14 @@ def prepare(
         copy = LabelCopy(labels, images.grid, 'fast' if kind == 'fast' else 'compact', shares, progress)
         years = [copy.write(staging / name, files) for name, files in label_years(labels).items()]
         unknown = sum(year.unknown for year in years)
-        _check_any(years, images, labels, cell, unknown)
+        with for_good(staging):
+            _check_any(years, images, labels, cell, unknown)
         prepared = LabelRasters([staging / name for name in label_years(labels)], source_legend='12')
         layout: Layout | None = None if kind == 'labels' else kind
         copied = ImageCopy(images, prepared)
         inventory = replace(copied.write(staging, layout, cell, progress=progress), unknown=unknown)
-        check_labelled(inventory, images, labels)
+        with for_good(staging):
+            check_labelled(inventory, images, labels)
         areas = _by_year(years)
         looks, channels = look_names(images), images.channels
         write_small(staging / INVENTORY, lambda path: write_table(path, inventory, looks, channels))

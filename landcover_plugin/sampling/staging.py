@@ -107,6 +107,20 @@ def _leave(staging: Path) -> None:
         log.info('finished labels are kept in %s: the same command goes on with them', staging)
     else:
         shutil.rmtree(staging, ignore_errors=True)
+        if staging.parent.name.startswith('.'):  # made for the store, as far as it is empty
+            with suppress(OSError):
+                staging.parent.rmdir()
+
+
+@contextmanager
+def for_good(staging: Path) -> Iterator[None]:
+    """Keep nothing of a run that fails in here: the same sources would fail again."""
+    try:
+        yield
+    except LandcoverError:
+        for marker in staging.glob('.*.json'):
+            marker.unlink()
+        raise
 
 
 def finished(path: Path) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from ..rasters.identity import identity
 from ..rasters.labels import code_weights
 from ..rasters.landcover import LabelRasters
 from ..rasters.mosaics import Mosaics
+from ..rasters.opening import address
 from .inventory import Inventory
 from .inventory_table import read_table
 
@@ -158,7 +159,7 @@ def _changed(known: Sequence[Mapping[str, Any]], files: Sequence[str]) -> str | 
                 k: v for k, v in found.items() if k != 'modified'
             }
             copied = ' (only its time; copies keep it with cp -p or rsync -t)' if same else ''
-            return f'{file} has changed since{copied}: run landcover prepare --overwrite'
+            return f'{address(file)} has changed since{copied}: run landcover prepare --overwrite'
     return None
 
 
