@@ -214,9 +214,8 @@ def test_a_listing_of_the_folder_is_not_asked_for_but_local_sidecars_are_seen(se
 
 def test_a_file_that_is_not_there_is_told_with_its_address(server: Server) -> None:
     gone = server.url('S2_CAT_202304_gone.tif')
-    with pytest.raises(
-        LandcoverError, match=rf'^{re.escape(gone)} cannot be opened as a raster \(.*\); check the'
-    ) as told:
+    sentence = rf'^{re.escape(gone)} cannot be opened as a raster \(.*\); check the address'
+    with pytest.raises(LandcoverError, match=sentence) as told:
         CataloniaSentinel2([gone])
     assert '\n' not in str(told.value)
 

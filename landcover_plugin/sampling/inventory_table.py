@@ -23,8 +23,17 @@ _CELLS = 2**16
 def write_table(path: Path, inventory: Inventory, looks: Sequence[str], channels: Sequence[str]) -> None:
     """Write an inventory as GeoParquet, some rows of cells at a time.
 
-    Columns are ``row``, ``col``, ``pixels``, ``labelled`` (share), ``purity`` (percent), ``class_<code>`` (pixels),
-    ``valid_<look>`` (pixels), ``mean <look> <channel>`` and ``std <look> <channel>`` (digital numbers), ``geometry``.
+    One row a cell, by rows from the north-west corner. Columns:
+
+    * ``row``, ``col``: int32, position of the cell in the grid of cells;
+    * ``pixels``: int32, image pixels of the cell, fewer than ``cell ** 2`` at the south and east rim;
+    * ``labelled``: float32, 0-1, share of the pixels that have a code;
+    * ``purity``: percent of its pixel that the code covers, mean over the labelled pixels;
+    * ``class_<code>``: pixels of each code; ``class_0`` is no data;
+    * ``valid_<look>``: pixels that were measured, by look (``valid_2018-04``; stacked seasons are one look, ``a+b``);
+    * ``mean <look> <channel>``, ``std <look> <channel>``: float32, mean and standard deviation of the digital numbers of
+      the measured pixels (``mean 2018-04 B08``);
+    * ``geometry``: WKB, the square in the CRS of the images.
 
     Args:
         path: The file.
