@@ -31,8 +31,8 @@ def write_table(path: Path, inventory: Inventory, looks: Sequence[str], channels
     * ``purity``: percent of its pixel that the code covers, mean over the labelled pixels;
     * ``class_<code>``: pixels of each code; ``class_0`` is no data;
     * ``valid_<look>``: pixels that were measured, by look (``valid_2018-04``; stacked seasons are one look, ``a+b``);
-    * ``mean <look> <channel>``, ``std <look> <channel>``: float32, mean and standard deviation of the digital numbers of
-      the measured pixels (``mean 2018-04 B08``);
+    * ``mean <look> <channel>``, ``std <look> <channel>``: float32, mean and standard deviation of the digital numbers
+      of the measured pixels (``mean 2018-04 B08``);
     * ``geometry``: WKB, the square in the CRS of the images.
 
     Args:
