@@ -955,4 +955,5 @@ def test_memory_does_not_grow_with_the_rasters(tmp_path: Path, layout: str) -> N
         done = subprocess.run([sys.executable, '-c', textwrap.dedent(code)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         peaks[size] = int(done.stdout.split()[-1]) / 1024
-    assert peaks[60_000] < peaks[20_000] + 200 and peaks[60_000] < 900, peaks
+    # nine times the area; the smaller one does not fill GDAL's cache of 128 MB for the blocks of images
+    assert peaks[60_000] < peaks[20_000] + 300 and peaks[60_000] < 900, peaks
