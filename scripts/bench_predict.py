@@ -133,11 +133,12 @@ def _trained(args: argparse.Namespace) -> Subject:
     return Subject(MappingNetwork([Member(task.model)]), probe_['image'], probe_['valid'].numpy())
 
 
-def _data(args: argparse.Namespace) -> CataloniaDataModule:
-    """The data of the checkpoint, opened for mapping."""
+def _data(args: argparse.Namespace, **changed: Any) -> CataloniaDataModule:
+    """The data of the checkpoint, opened for mapping; settings may differ."""
     checkpoint = read_checkpoint(args.checkpoint)
     settings = {k: v for k, v in checkpoint['datamodule_hyper_parameters'].items() if not k.startswith('_')}
     settings |= {'patch_size': args.patch_size, 'bbox': None, 'bbox_wgs84': None, 'overlap': 0, 'store': 'none'}
+    settings |= changed
     data = CataloniaDataModule(**(settings | ({'root': args.data} if args.data else {})))
     data.setup('predict')
     state = checkpoint['CataloniaDataModule']
@@ -195,8 +196,8 @@ def maps(subject: Subject, engine: EngineName, args: argparse.Namespace) -> dict
     with tempfile.TemporaryDirectory(prefix='bench-predict-') as folder:
         data = _first_season(args, Path(folder, 'season'))
         bbox = _bbox(data, args.map_size)
-        data.settings.bbox = list(bbox)
-        windows = sum(1 for _ in data.windows(data.all_runs()).looks())
+        mapped = _data(args, bbox=list(bbox), overlap=overlap)
+        windows = sum(1 for _ in mapped.windows(mapped.all_runs()).looks())
         passes = build_engine(engine, subject.network, tuple(subject.images.shape), subject.images)
         results: dict[str, NDArray[np.uint8]] = {}
         before: list[float] = []
