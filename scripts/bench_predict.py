@@ -104,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--maps', action='store_true', help='whole maps, ours and the stock way')
     parser.add_argument('--map-size', type=int, default=1024, help='edge of these maps in pixels (default: 1024)')
     parser.add_argument('--map-engine', choices=ENGINES, help='of ours (default: the fastest that agrees)')
+    parser.add_argument('--wide', action='store_true', help='maps of ours with windows twice as large, too')
     parser.add_argument('--memory', type=_sizes, metavar='PX,PX,...', help='peak memory of maps of these edges')
     parser.add_argument('--predict', nargs='*', default=[], metavar='KEY=VALUE', help='more for landcover predict')
     parser.add_argument('--json', metavar='FILE', help='write the numbers there')
@@ -190,82 +191,111 @@ def _build(subject: Subject, args: argparse.Namespace) -> tuple[dict[str, Engine
 # Whole maps
 
 
+class Ours:
+    """Maps of the command with windows of one size, and the forward passes that they take.
+
+    Args:
+        subject: The network.
+        args: The arguments; ``data`` names a folder with one mosaic.
+        bbox: What is mapped.
+        folder: For the maps.
+        engine: By name.
+        patch_size: Edge of windows in pixels.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        args: argparse.Namespace,
+        bbox: Sequence[float],
+        folder: Path,
+        engine: EngineName,
+        patch_size: int,
+    ) -> None:
+        self.args = argparse.Namespace(**{**vars(args), 'patch_size': patch_size, 'overlap': args.patch_size // 4})
+        self.bbox, self.folder, self.engine = bbox, folder, engine
+        data = _data(self.args, bbox=list(bbox), overlap=self.args.overlap)
+        batches = data.windows(data.all_runs())
+        self.windows = sum(1 for _ in batches.looks())
+        self.pixels = args.map_size**2 / 1e6
+        self.run = self.windows * patch_size**2 / args.map_size**2
+        probe = batches.sample(args.windows)
+        if probe is None:
+            raise SystemExit(f'nothing was measured in {bbox}')
+        self.images = probe['image']
+        self.passes = build_engine(engine, subject.network, tuple(self.images.shape), self.images)
+        self.maps: dict[str, NDArray[np.uint8]] = {}
+        self.before: list[float] = []
+
+    def limit(self, _: int) -> float:
+        """Rate of a quarter of the forward passes of the map, nothing else, in Mpx of the map per second."""
+        repeats = max(self.windows // (4 * len(self.images)), 1)
+        seconds = sum(seconds_of(self.passes, self.images) for _ in range(repeats)) / repeats
+        return self.pixels / (seconds * self.windows / len(self.images))
+
+    def map(self, n: int, engine: EngineName | None = None) -> float:
+        """Rate of a whole map in Mpx per second, from the first window to the joined file."""
+        path, started = Path(self.folder, f'{self.args.patch_size}-{n}.tif'), time.perf_counter()
+        if cli.main([*_predict(self.args, self.bbox, path), f'--output.engine={engine or self.engine}']):
+            raise SystemExit('landcover predict failed')
+        took = time.perf_counter() - started
+        run = json.loads(path.with_suffix('.json').read_text())['run']
+        seconds = run['seconds'] + run['seconds_joining']
+        self.before.append(took - seconds)
+        with rasterio.open(path) as src:
+            self.maps[engine or self.engine] = src.read(1)
+        return self.pixels / seconds
+
+    def agreement(self, other: NDArray[np.uint8], margin: int = 0) -> float:
+        """Share of the classes that are those of another map, some pixels from the border on."""
+        inside = (slice(margin, -margin or None),) * 2
+        codes = self.maps[self.engine][inside]
+        return float((codes == other[inside])[codes != NODATA].mean())
+
+
 def maps(subject: Subject, engine: EngineName, args: argparse.Namespace) -> dict[str, Any]:
     """Rates of whole maps in pixels of the map: ours by the command, its forward passes alone, the stock way."""
-    pixels, overlap = args.map_size**2 / 1e6, args.patch_size // 4
+    overlap, found = args.patch_size // 4, dict[str, NDArray[np.uint8]]()
     with tempfile.TemporaryDirectory(prefix='bench-predict-') as folder:
         data = _first_season(args, Path(folder, 'season'))
         bbox = _bbox(data, args.map_size)
-        mapped = _data(args, bbox=list(bbox), overlap=overlap)
-        windows = sum(1 for _ in mapped.windows(mapped.all_runs()).looks())
-        passes = build_engine(engine, subject.network, tuple(subject.images.shape), subject.images)
-        results: dict[str, NDArray[np.uint8]] = {}
-        before: list[float] = []
+        sizes = [args.patch_size * factor for factor in ((1, 2) if args.wide else (1,))]
+        ways = {size: Ours(subject, args, bbox, Path(folder), engine, size) for size in sizes}
 
-        def limit(_: int) -> float:
-            repeats = max(windows // (4 * len(subject.images)), 1)  # a quarter of the passes of the map
-            seconds = sum(seconds_of(passes, subject.images) for _ in range(repeats)) / repeats
-            return pixels / (seconds * windows / len(subject.images))
-
-        def ours(n: int, name: EngineName = engine) -> float:
-            path, started = Path(folder, f'{n}.tif'), time.perf_counter()
-            if cli.main([*_predict(args, bbox, path), f'--output.engine={name}']):
-                raise SystemExit('landcover predict failed')
-            took = time.perf_counter() - started
-            run = json.loads(path.with_suffix('.json').read_text())['run']
-            seconds = run['seconds'] + run['seconds_joining']
-            before.append(took - seconds)
-            with rasterio.open(path) as src:
-                results[name] = src.read(1)
-            return pixels / seconds
-
-        def stock(n: int) -> float:
+        def stock(_: int) -> float:
             started = time.perf_counter()
-            results[STOCK] = stock_map(subject.network.networks[0], data, bbox, args, overlap)
-            return pixels / (time.perf_counter() - started)
+            found[STOCK] = stock_map(subject.network.networks[0], data, bbox, args, overlap)
+            return args.map_size**2 / 1e6 / (time.perf_counter() - started)
 
-        ours(-1, REFERENCE)
-        rates = interleave({LIMIT: limit, OURS: ours, STOCK: stock}, args.rounds, description='maps')
-        passes.close()
-    return _judge(rates, results, before, engine, windows * args.patch_size**2 / args.map_size**2, overlap)
-
-
-def _judge(
-    rates: dict[str, list[float]],
-    results: dict[str, NDArray[np.uint8]],
-    before: list[float],
-    engine: EngineName,
-    run: float,
-    overlap: int,
-) -> dict[str, Any]:
-    """Say what was found of whole maps, and whether it is enough."""
-    edge = len(results[engine])
-    print(
-        f'maps of {edge} x {edge} px with {engine}; windows share {overlap} px: {run:.2f} px are run for one of the map'
-    )
+        runs: dict[str, Callable[[int], float]] = {STOCK: stock}
+        for size, way in ways.items():
+            way.map(-1, REFERENCE)
+            runs |= {f'{LIMIT}, {size} px': way.limit, f'{OURS}, {size} px': way.map}
+        rates = interleave(runs, args.rounds, description='maps')
+        for way in ways.values():
+            way.passes.close()
+    print(f'maps of {args.map_size} x {args.map_size} px with {engine}, in which windows share {overlap} px')
     print(table(['arm', 'Mpx/s of map'], [(name, statistics.median(values)) for name, values in rates.items()]))
-    print(f'before mapping (settings, checkpoint, engine) {statistics.median(before):.1f} s, not counted')
-    inside = (slice(overlap, -overlap),) * 2  # at the border the stock way sees what lies outside as zeros
-    agreement = {
-        other: float((results[engine] == results[other])[part][results[engine][part] != NODATA].mean())
-        for other, part in ((REFERENCE, (slice(None),) * 2), (STOCK, inside))
-    }
-    whole, faster, same = median_ratio(rates, OURS, LIMIT), median_ratio(rates, OURS, STOCK), agreement[REFERENCE]
+    told = {size: _judge(rates, way, found[STOCK], overlap) for size, way in ways.items()}
+    return {'rates': rates, 'engine': engine, 'windows': told}
+
+
+def _judge(rates: dict[str, list[float]], ours: Ours, stock: NDArray[np.uint8], overlap: int) -> dict[str, float]:
+    """Say what was found of windows of one size, and whether it is enough."""
+    size = ours.args.patch_size
+    print(f'windows of {size} px: {ours.run:.2f} px are run for one of the map; before that (settings, checkpoint, '
+          f'engine) {statistics.median(ours.before):.1f} s, not counted')  # fmt: skip
+    whole, faster = (median_ratio(rates, f'{OURS}, {size} px', other) for other in (f'{LIMIT}, {size} px', STOCK))
+    same = ours.agreement(ours.maps[REFERENCE])
+    inside = ours.agreement(stock, overlap)  # at the border the stock way sees what lies outside as zeros
     for met, said in (
         (whole >= WHOLE, f'end to end {whole:.2f} of the forward passes alone, asked {WHOLE}'),
         (faster >= FASTER, f'{faster:.2f} x as fast as stock, asked {FASTER}'),
         (same >= AGREEMENT, f'{same:.2%} of the classes are those of {REFERENCE}, asked {AGREEMENT:.1%}'),
-    ):  # fmt: skip
+    ):
         print(f'{"pass" if met else "MISS"}  {said}')
-    print(f'{agreement[STOCK]:.2%} of the classes inside are those of the stock way')
-    return {
-        'rates': rates,
-        'of_forward': whole,
-        'x_stock': faster,
-        'agreement': agreement,
-        'run': run,
-        'engine': engine,
-    }
+    print(f'{inside:.2%} of the classes inside are those of the stock way')
+    return {'of_forward': whole, 'x_stock': faster, 'agreement': same, 'agreement_stock': inside, 'run': ours.run}
 
 
 def _first_season(args: argparse.Namespace, folder: Path) -> CataloniaDataModule:
@@ -295,7 +325,7 @@ def _predict(args: argparse.Namespace, bbox: Sequence[float], path: Path) -> lis
         f'--data.root={args.data}',
         f'--data.bbox={list(bbox)}',
         f'--data.patch_size={args.patch_size}',
-        f'--data.overlap={args.patch_size // 4}',
+        f'--data.overlap={args.overlap}',
         f'--data.batch_size={args.windows}',
         f'--output.path={path}',
         '--trainer.accelerator=cpu',
@@ -352,10 +382,11 @@ def stock_map(
 def memory(args: argparse.Namespace) -> dict[str, Any]:
     """Peak memory of the command for several areas, each in a process of its own."""
     data = _data(args)
+    overlapping = argparse.Namespace(**vars(args), overlap=args.patch_size // 4)
     peaks: dict[int, float] = {}
     with tempfile.TemporaryDirectory(prefix='bench-predict-') as folder:
         for size in args.memory:
-            arguments = _predict(args, _bbox(data, size), Path(folder, f'{size}.tif'))
+            arguments = _predict(overlapping, _bbox(data, size), Path(folder, f'{size}.tif'))
             peaks[size] = _peak([sys.executable, '-m', 'landcover_plugin', *arguments])
     first = peaks[args.memory[0]]
     print('peak memory of landcover predict')
