@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from ..errors import LandcoverError
 from ..evaluation.calibrator import TemperatureCalibration
@@ -18,6 +20,7 @@ from ..mapping.exported import open_export
 from ..mapping.writer import MapWriter
 from ..training.datamodule import CataloniaDataModule
 from ..training.finding import find_batch_size, find_learning_rate
+from ..training.resuming import RunKeeper, WholeCheckpoints, newest_state
 from ..training.summary import describe_fit
 from ..training.task import LandCoverSegmentation, read_checkpoint
 from .wording import sentence
@@ -112,7 +115,15 @@ class LandcoverCLI(LightningCLI):
             parser.add_argument(
                 '--find.batch_size', type=bool, default=False, help='Look for the largest batch that fits in memory.'
             )
+            parser.add_argument(
+                '--resume',
+                type=bool,
+                default=False,
+                help='Go on with the latest run in trainer.default_root_dir where it stopped, with the same patches in '
+                'the same order; without one, begin.',
+            )
             parser.add_lightning_class_args(ModelCheckpoint, 'checkpoint')
+            parser.add_lightning_class_args(RunKeeper, 'keep')
             parser.add_lightning_class_args(EarlyStopping, 'early_stopping')
             parser.set_defaults(
                 {
@@ -157,8 +168,33 @@ class LandcoverCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Nothing: :meth:`parse_arguments` took the checkpoint's settings, below those of YAML and command line."""
 
+    def before_instantiate_classes(self) -> None:
+        """Find the run to go on with, and let it keep its folder."""
+        if self.command == 'fit' and self.config.fit.resume:
+            self._resume(self.config.fit)
+
+    def _resume(self, config: Any) -> None:
+        if config.ckpt_path:
+            raise LandcoverError('--resume true looks for a checkpoint, --ckpt_path names one: give one of them')
+        root = Path(config.trainer.default_root_dir)
+        state = newest_state(root)
+        if state is None:
+            log.info('there is no run in %s to go on with: a new one begins', root)
+            return
+        log.info('going on with %s', state)
+        config.ckpt_path, run = str(state), state.parents[1]
+        config.model.weights = False  # the checkpoint's come
+        self.save_config_callback = None  # the YAML of the run is there
+        if config.trainer.logger in (None, True):
+            config.trainer.logger = Namespace(
+                class_path='lightning.pytorch.loggers.TensorBoardLogger',
+                init_args=Namespace(save_dir=str(root), name=str(run.parent.relative_to(root)), version=run.name),
+            )
+
     def before_fit(self) -> None:
         """Find what was asked to be found, and say what is trained."""
+        if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            self.trainer.strategy.checkpoint_io = WholeCheckpoints()
         find = self.config.fit.find
         if find.batch_size:
             find_batch_size(self.trainer, self.model, self.datamodule)
@@ -180,7 +216,7 @@ class LandcoverCLI(LightningCLI):
                 raise
             last = getattr(self.trainer.checkpoint_callback, 'last_model_path', '')
             if last:
-                log.info('to go on, give the same command and --ckpt_path %s', last)
+                log.info('to go on, give the same command and --resume true (or --ckpt_path %s)', last)
             raise KeyboardInterrupt from None
 
     def after_fit(self) -> None:

@@ -93,6 +93,7 @@ class BalancedPatchSampler(SpatialSampler):
         _check(shares, {'patch_sizes': min(self.sizes, default=0), **numbers})
         self.neighbourhood, self.spread = neighbourhood, spread
         self.inventory, self.seed, self.group, self.epoch = inventory, seed, group, 0
+        self._passed = (0, 0)
         self.looks: list[slice | None] = [None] if looks is None else list(looks)
         inside = np.ones(inventory.shape, dtype=bool) if region is None else region
         if roi is not None:
@@ -176,6 +177,16 @@ class BalancedPatchSampler(SpatialSampler):
         """Choose the draw of an epoch; Lightning calls this."""
         self.epoch = epoch
 
+    def pass_over(self, epoch: int, patches: int) -> None:
+        """Leave out the first patches of an epoch, on which an interrupted training was trained already."""
+        self._passed = (epoch, patches)
+
+    @property
+    def passed(self) -> int:
+        """Patches that are left out at the beginning of this epoch."""
+        epoch, patches = self._passed
+        return patches if epoch == self.epoch else 0
+
     def windows(self) -> Iterator[tuple[PixelWindow, slice | None]]:
         """Windows of the epoch with their looks."""
         rng = np.random.default_rng([self.seed, self.epoch])
@@ -220,7 +231,7 @@ class BalancedPatchSampler(SpatialSampler):
 
     def __iter__(self) -> Iterator[Any]:
         """Slices ``[xmin:xmax, ymin:ymax]`` of the epoch's patches, with the time slice where looks were given."""
-        for window, look in self.windows():
+        for window, look in itertools.islice(self.windows(), self.passed, None):
             yield _slices(self.inventory.grid, window, look)
 
 
@@ -351,7 +362,7 @@ class RankSampler(DistributedSampler[Any]):
     def __iter__(self) -> Iterator[Any]:
         """This rank's elements."""
         total = len(self.whole) // self.num_replicas * self.num_replicas if self.even else len(self.whole)
-        for i, element in enumerate(self.whole):
+        for i, element in enumerate(self.whole, start=getattr(self.whole, 'passed', 0)):
             if i < total and i % self.num_replicas == self.rank:
                 yield element
 

@@ -43,6 +43,7 @@ from .augmentation import Batch, BatchTransform, PurityUse, geometry_augmentatio
 from .batches import pad_and_stack
 from .mixing import MixName, mixing
 from .prediction import WindowBatches
+from .resuming import ResumableLoader, trained_patches
 
 log = logging.getLogger(__name__)
 
@@ -180,6 +181,7 @@ class CataloniaDataModule(GeoDataModule):
         self._class_counts: NDArray[np.int64] | None = None
         self._norm: tuple[list[float], list[float]] | None = (list(mean), list(std)) if mean and std else None
         self._transforms: dict[str, BatchTransform] = {}
+        self._seed = 0
 
     def _check_settings(self) -> None:
         s = self.settings
@@ -537,6 +539,7 @@ class CataloniaDataModule(GeoDataModule):
         """Random patches of training ground; another draw each epoch."""
         s, world = self.settings, self._world()
         dataset = self._dataset('train')
+        self._seed = self._seed or torch.initial_seed() % 2**32
         self.train_sampler = BalancedPatchSampler(
             dataset,
             inventory=self.inventory(),
@@ -544,7 +547,7 @@ class CataloniaDataModule(GeoDataModule):
             region=self.split.region('train'),
             looks=self.open_images().looks,
             length=s.length,
-            seed=torch.initial_seed() % 2**32,
+            seed=self._seed,
             balance=s.balance,
             min_labelled=s.min_labelled,
             min_valid=s.min_valid,
@@ -553,8 +556,9 @@ class CataloniaDataModule(GeoDataModule):
         )
         dataset.patches = len(self.train_sampler)  # lightning's batch finder goes no further
         if self.trainer is not None:  # lightning 2.6: a resumed run starts the workers before it sets the epoch
-            progress: Any = self.trainer.fit_loop.epoch_progress.current
-            self.train_sampler.set_epoch(progress.processed)
+            epoch, patches = trained_patches(self.trainer, s.batch_size)
+            self.train_sampler.set_epoch(epoch)
+            self.train_sampler.pass_over(epoch, patches)
         return self._loader(dataset, self.train_sampler, training=True)
 
     def val_dataloader(self) -> DataLoader[Sample]:
@@ -643,7 +647,7 @@ class CataloniaDataModule(GeoDataModule):
         if self._world() > 1 and self.trainer is not None:
             sampler = RankSampler(sampler, rank=self.trainer.global_rank, world=self._world(), even=training)
         workers = self._workers()
-        return DataLoader(
+        return ResumableLoader(
             dataset,
             batch_size=self.settings.batch_size,
             sampler=sampler,
@@ -660,6 +664,12 @@ class CataloniaDataModule(GeoDataModule):
         if self.trainer is None or (self.trainer.predicting and self._normalised):
             return batch
         kind = 'train' if self.trainer.training else 'eval'
+        if (
+            kind == 'train'
+        ):  # what chance decides in a step depends on the step alone: so a training can be gone on with
+            progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
+            step = self._seed, progress.ready, self.trainer.global_rank
+            torch.manual_seed(int(np.random.SeedSequence(step).generate_state(1, np.uint64)[0] >> 1))
         return self._transform(kind).to(batch['image'].device)(batch)
 
     def _transform(self, kind: str) -> BatchTransform:

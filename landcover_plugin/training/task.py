@@ -24,6 +24,7 @@ from ..models.pretrained import build_network
 from ..sampling.weights import ClassWeighting, class_weights
 from .averaging import AveragedWeights
 from .compiling import Compiled
+from .divergence import lost
 from .losses import LandCoverLoss, build_loss
 from .metrics import IntArray, Scores
 from .optimization import OptimizerName, Schedule, make_optimizer, make_schedule
@@ -319,6 +320,8 @@ class LandCoverSegmentation(SemanticSegmentation):
     def training_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Loss of a batch, with the weights of pixels or the shares of classes where the batch has them."""
         loss = self.criterion(self(batch['image']), _codes(batch), batch.get('weight'), batch.get('shares'))
+        if not torch.isfinite(loss):
+            raise lost(self, loss, batch)
         self.log('train_loss', loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch['image']))
         return loss
 

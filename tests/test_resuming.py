@@ -1,0 +1,153 @@
+"""Trainings that are killed, that meet a full disk or lose their loss: what is kept, and that it is gone on with."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from landcover_plugin import CataloniaDataModule, cli
+from landcover_plugin.datasets.simulated import Scene
+from landcover_plugin.errors import LandcoverError
+from landcover_plugin.sampling.samplers import RankSampler
+from landcover_plugin.training.resuming import RunKeeper, WholeCheckpoints, newest_state
+
+TINY = [
+    '--model.model=unet_scratch', '--model.backbone=plain16', '--model.weights=false', '--data.patch_size=32',
+    '--data.num_workers=0', '--trainer.accelerator=cpu', '--trainer.enable_progress_bar=false',
+]  # fmt: skip
+
+LANDCOVER = [sys.executable, '-m', 'landcover_plugin']
+
+
+def fit(scene: Scene, folder: Path, *more: str) -> list[str]:
+    """A training of 2 epochs of 6 steps, with much left to chance, that keeps its state every 2 steps."""
+    return [
+        'fit', f'--data.root={scene.label.parent}', f'--trainer.default_root_dir={folder}', *TINY,
+        '--data.length=24', '--data.batch_size=4', '--trainer.max_epochs=2', '--data.mix=cutmix', '--keep.steps=2',
+        *more,
+    ]  # fmt: skip
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    return torch.load(next(folder.rglob('last.ckpt')), weights_only=True)['state_dict']
+
+
+def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize('world', [1, 2])
+def test_the_patches_that_were_trained_on_are_passed_over(scene: Scene, world: int) -> None:
+    data = CataloniaDataModule(str(scene.label.parent), patch_size=32, length=17, batch_size=2, num_workers=0)
+    data.setup('fit')
+    data.train_dataloader()
+    sampler = data.train_sampler
+    ranks = [RankSampler(sampler, rank=rank, world=world, even=True) for rank in range(world)]
+    sampler.set_epoch(3)
+    whole = [list(rank) for rank in ranks]
+    sampler.pass_over(3, 4 * world)
+    assert [list(rank) for rank in ranks] == [patches[4:] for patches in whole]
+    sampler.set_epoch(4)
+    assert len(list(ranks[0])) == len(whole[0]) != 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('workers', [0, 2])
+def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(
+    scene: Scene, tmp_path: Path, workers: int
+) -> None:
+    whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+    assert cli.main(fit(scene, whole)) == 0
+    command = [*LANDCOVER, *fit(scene, killed, f'--data.num_workers={workers}', '--resume=true')]
+    started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert started.stderr is not None
+    deadline = time.monotonic() + 120
+    while not list(killed.rglob('resume.ckpt')) and time.monotonic() < deadline and started.poll() is None:
+        time.sleep(0.01)
+    started.kill()
+    assert 'no run' in started.communicate()[1]
+    state = torch.load(next(killed.rglob('resume.ckpt')), weights_only=True)
+    assert state['global_step'] % 6 != 0  # within an epoch
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert 'going on with' in done.stderr
+    assert same(weights(killed), weights(whole))
+    assert [p.name for p in killed.rglob('version_*')] == ['version_0']
+    best = [next(f.rglob('best.ckpt')) for f in (whole, killed)]
+    assert same(*(torch.load(path, weights_only=True)['state_dict'] for path in best))
+
+
+@pytest.mark.slow
+def test_a_training_that_is_asked_to_end_keeps_its_last_step(scene: Scene, tmp_path: Path) -> None:
+    more = ['--keep.steps=null', '--data.length=400', '--resume=true']
+    command = [*LANDCOVER, *fit(scene, tmp_path, *more)]
+    started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    events = 'events.out*'
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.rglob(events)) and time.monotonic() < deadline and started.poll() is None:
+        time.sleep(0.05)
+    time.sleep(1)
+    started.send_signal(signal.SIGTERM)
+    said = started.communicate(timeout=120)[1]
+    assert started.returncode != 0
+    assert 'asked to end: the state of step' in said, said
+    assert 'Traceback' not in said, said
+    state = newest_state(tmp_path)
+    assert state is not None and torch.load(state, weights_only=True)['global_step'] >= 1
+
+
+def test_without_a_run_there_is_nothing_to_go_on_with(tmp_path: Path) -> None:
+    assert newest_state(tmp_path) is None
+    folder = tmp_path / 'lightning_logs' / 'version_3' / 'checkpoints'
+    folder.mkdir(parents=True)
+    for number, name in enumerate(('last.ckpt', 'resume.ckpt', 'best.ckpt')):
+        (folder / name).touch()
+        os.utime(folder / name, ns=(number, number))
+    assert newest_state(tmp_path) == folder / 'resume.ckpt'
+
+
+def test_two_ways_of_going_on_are_one_too_many(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(fit(scene, tmp_path, '--resume=true', '--ckpt_path=last')) == 1
+    assert 'give one of them' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('settings', [{'minutes': 0}, {'steps': -1}])
+def test_states_are_kept_in_intervals(settings: dict[str, Any]) -> None:
+    with pytest.raises(LandcoverError, match='must be above 0'):
+        RunKeeper(**settings)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+    disk = tmp_path / 'disk'
+    disk.mkdir()
+    made = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', str(disk)], capture_output=True)
+    if made.returncode:
+        pytest.skip('making a small disk needs root')
+    try:
+        path, io = disk / 'run' / 'last.ckpt', WholeCheckpoints()
+        io.save_checkpoint({'step': 1, 'state': torch.zeros(300_000, dtype=torch.uint8)}, path)
+        with pytest.raises(LandcoverError, match=r'last\.ckpt cannot be written \(No space left.*left as it was'):
+            io.save_checkpoint({'step': 2, 'state': torch.zeros(3_000_000, dtype=torch.uint8)}, path)
+        assert torch.load(path, weights_only=True)['step'] == 1
+        assert [file.name for file in path.parent.iterdir()] == ['last.ckpt']
+    finally:
+        subprocess.run(['umount', str(disk)], check=True)
+
+
+def test_a_loss_that_is_no_number_ends_the_training(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(fit(scene, tmp_path, '--model.lr=1e30')) == 1
+    said = capsys.readouterr().err
+    assert 'the loss of step' in said and 'Choose a smaller --model.lr' in said and 'Traceback' not in said
+    batch = torch.load(next(tmp_path.rglob('not_finite*.pt')), weights_only=True)
+    assert batch['image'].shape == (4, 10, 32, 32) and np.isfinite(batch['image'].numpy()).all()
