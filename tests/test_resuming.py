@@ -1,10 +1,13 @@
 """Trainings that are killed, that meet a full disk or lose their loss: what is kept, and that it is gone on with."""
 
+import functools
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,30 +61,71 @@ def test_the_patches_that_were_trained_on_are_passed_over(scene: Scene, world: i
     assert len(list(ranks[0])) == len(whole[0]) != 0
 
 
+TWO = ['--trainer.devices=2', '--trainer.strategy=ddp', '--data.batch_size=2']
+
+
+@pytest.fixture(scope='module')
+def whole(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes the folder of a training that is not stopped, once for each set of arguments."""
+
+    @functools.cache
+    def make(*more: str) -> Path:
+        folder = tmp_path_factory.mktemp('whole')
+        done = subprocess.run([*LANDCOVER, *fit(scene, folder, *more)], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return folder
+
+    return make
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize(
+    ('processes', 'workers'), [([], 0), ([], 2), (TWO, 0)], ids=['alone', 'two workers', 'two processes']
+)
 def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(
-    scene: Scene, tmp_path: Path, workers: int
+    scene: Scene, whole: Callable[..., Path], tmp_path: Path, processes: list[str], workers: int
 ) -> None:
-    whole, killed = tmp_path / 'whole', tmp_path / 'killed'
-    assert cli.main(fit(scene, whole)) == 0
-    command = [*LANDCOVER, *fit(scene, killed, f'--data.num_workers={workers}', '--resume=true')]
-    started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    expected = whole(*processes)
+    command = [*LANDCOVER, *fit(scene, tmp_path, *processes, f'--data.num_workers={workers}', '--resume=true')]
+    started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert started.stderr is not None
     deadline = time.monotonic() + 120
-    while not list(killed.rglob('resume.ckpt')) and time.monotonic() < deadline and started.poll() is None:
+    while not list(tmp_path.rglob('resume.ckpt')) and time.monotonic() < deadline and started.poll() is None:
         time.sleep(0.01)
-    started.kill()
+    os.killpg(started.pid, signal.SIGKILL)
     assert 'no run' in started.communicate()[1]
-    state = torch.load(next(killed.rglob('resume.ckpt')), weights_only=True)
+    state = torch.load(next(tmp_path.rglob('resume.ckpt')), weights_only=True)
     assert state['global_step'] % 6 != 0  # within an epoch
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert 'going on with' in done.stderr
-    assert same(weights(killed), weights(whole))
-    assert [p.name for p in killed.rglob('version_*')] == ['version_0']
-    best = [next(f.rglob('best.ckpt')) for f in (whole, killed)]
+    assert same(weights(tmp_path), weights(expected))
+    assert [p.name for p in tmp_path.rglob('version_*')] == ['version_0']
+    best = [next(f.rglob('best.ckpt')) for f in (expected, tmp_path)]
     assert same(*(torch.load(path, weights_only=True)['state_dict'] for path in best))
+
+
+@pytest.mark.slow
+def test_two_processes_score_as_one_does(
+    scene: Scene, whole: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the run of two processes logged of its best checkpoint is what one process finds."""
+    path = next(whole(*TWO).rglob('best.ckpt'))
+    kept = torch.load(path, weights_only=True)['callbacks']
+    logged = float(next(state for name, state in kept.items() if 'val_mIoU' in name)['best_model_score'])
+    arguments = ['validate', f'--ckpt_path={path}', '--trainer.accelerator=cpu', '--trainer.enable_progress_bar=false']
+    assert cli.main(arguments) == 0
+    told = re.search(r'val_mIoU\D*(\d\.\d+)', capsys.readouterr().out)
+    assert told is not None and float(told[1]) == pytest.approx(logged, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_processes(scene: Scene, whole: Callable[..., Path], tmp_path: Path) -> None:
+    command = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29777', '-m',
+               'landcover_plugin', *fit(scene, tmp_path, *TWO)]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert same(weights(tmp_path), weights(whole(*TWO)))
 
 
 @pytest.mark.slow
