@@ -186,7 +186,10 @@ def _escaped(text: str) -> str:
 
 def choice_pages() -> Iterator[tuple[str, str]]:
     """Networks, losses, ways to mix, engines, classes."""
-    yield 'choices', '\n\n'.join(['# Names to choose from', *(part() for part in (_networks, _losses, _mixes, _engines))])
+    yield (
+        'choices',
+        '\n\n'.join(['# Names to choose from', *(part() for part in (_networks, _losses, _mixes, _engines))]),
+    )
     yield 'legend', '\n\n'.join(['# Legend', *_legend()])
 
 
@@ -209,11 +212,13 @@ def _losses() -> str:
     rows = []
     for name, loss in LOSSES.items():
         settings = [
-            f'`{f.name}` {f.default:g} [{RANGES[f.name][0]:g} to {RANGES[f.name][1]:g}]' for f in dataclasses.fields(loss)
+            f'`{f.name}` {f.default:g} [{RANGES[f.name][0]:g} to {RANGES[f.name][1]:g}]'
+            for f in dataclasses.fields(loss)
         ]
         rows.append((f'`{name}`', _summary(loss), ', '.join(settings)))
-    return '## Losses\n\n{confval}`model.loss`, or a sum of them; {confval}`model.loss_args` holds their settings.\n\n' + (
-        _table(('name', 'what it is', 'settings, defaults [and limits]'), rows)
+    return (
+        '## Losses\n\n{confval}`model.loss`, or a sum of them; {confval}`model.loss_args` holds their settings.\n\n'
+        + (_table(('name', 'what it is', 'settings, defaults [and limits]'), rows))
     )
 
 
@@ -225,8 +230,9 @@ def _mixes() -> str:
 
     made = {name: mixing.mixing(name, 0.5, lambda: np.ones(LEGEND.num_classes)) for name in mixing.MIXES}
     rows = [(f'`{name}`', ', '.join(_summary(type(m)) for m in mixes) or 'Nothing.') for name, mixes in made.items()]
-    return '## Mixing of patches\n\n{confval}`data.mix`, each patch with probability {confval}`data.mix_p`.\n\n' + _table(
-        ('name', 'what it does'), rows
+    return (
+        '## Mixing of patches\n\n{confval}`data.mix`, each patch with probability {confval}`data.mix_p`.\n\n'
+        + _table(('name', 'what it does'), rows)
     )
 
 

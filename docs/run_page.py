@@ -1,12 +1,14 @@
-"""Runs the examples of a page, in its order and in the current folder: ``python docs/run_page.py PAGE``.
+"""Runs the examples of pages, in their order and in the current folder: ``python docs/run_page.py PAGE…``.
 
-Blocks of Python share their names and, where they show a session (``>>>``), have to print what they show. Blocks of the
+Blocks of Python on a page share their names and, where they show a session (``>>>``), have to print what they show. Blocks of the
 shell hold ``landcover`` commands, which run in this process, so that torch is loaded once.
 """
 
 import doctest
+import functools
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sybil import Example, Sybil
@@ -15,8 +17,12 @@ from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser
 from landcover_plugin import cli
 
 
-def run_page(page: Path) -> int:
+def run_page(page: Path, also: Mapping[str, Sequence[str]] | None = None) -> int:
     """Run all examples of a page.
+
+    Args:
+        page: Markdown.
+        also: Arguments that are added to a command, by its name, where a page speaks of more ground than there is.
 
     Returns:
         Number of examples.
@@ -25,7 +31,8 @@ def run_page(page: Path) -> int:
         AssertionError: If a command fails or is none of this package.
         SybilFailure: If a session prints something else than it shows.
     """
-    parsers = [PythonCodeBlockParser(doctest_optionflags=doctest.ELLIPSIS), CodeBlockParser('sh', _run_commands)]
+    run = functools.partial(_run_commands, also=also or {})
+    parsers = [PythonCodeBlockParser(doctest_optionflags=doctest.ELLIPSIS), CodeBlockParser('sh', run)]
     examples = [example for example in Sybil(parsers).parse(page).examples() if caption_of(example) is None]
     for example in examples:
         example.evaluate()
@@ -48,8 +55,9 @@ def commands_of(block: str) -> list[list[str]]:
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
-def _run_commands(example: Example) -> None:
+def _run_commands(example: Example, also: Mapping[str, Sequence[str]]) -> None:
     for program, *arguments in commands_of(example.parsed):
+        arguments.extend(also.get(arguments[0], ()))
         assert program == 'landcover', f'{example.path}:{example.line} runs {program}, which is not of this package'
         code = cli.main(arguments)
         warned = arguments[0] == 'doctor' and code == 2
@@ -57,4 +65,5 @@ def _run_commands(example: Example) -> None:
 
 
 if __name__ == '__main__':
-    sys.stdout.write(f'{run_page(Path(sys.argv[1]).resolve())} examples\n')
+    for page in sys.argv[1:]:
+        sys.stdout.write(f'{page}: {run_page(Path(page).resolve())} examples\n')
