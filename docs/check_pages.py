@@ -1,4 +1,4 @@
-"""Checks built pages: ``python docs/check_pages.py build/docs`` names everything that they would fetch from elsewhere."""
+"""Names what built pages would fetch from elsewhere: ``python docs/check_pages.py build/docs``."""
 
 import re
 import sys
@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 #: What a browser fetches by itself; links that a reader follows are none of it.
+_ADDRESS = r'((?:https?:)?//[^"]+)"'
 _FETCHED = {
     '.html': re.compile(
-        r'<(?:script|img|iframe|source|video|audio|embed)\b[^>]*?\ssrc="((?:https?:)?//[^"]+)"'
-        r'|<link\b(?=[^>]*\brel="(?:stylesheet|preload|preconnect|icon|shortcut icon)")[^>]*?\shref="((?:https?:)?//[^"]+)"'
+        rf'<(?:script|img|iframe|source|video|audio|embed)\b[^>]*?\ssrc="{_ADDRESS}'
+        rf'|<link\b(?=[^>]*\brel="(?:stylesheet|preload|preconnect|icon|shortcut icon)")[^>]*?\shref="{_ADDRESS}'
     ),
     '.css': re.compile(r'url\(\s*["\']?((?:https?:)?//[^)"\']+)|@import\s+["\']((?:https?:)?//[^"\']+)'),
 }

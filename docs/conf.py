@@ -21,7 +21,6 @@ extensions = [
     'sphinx.ext.viewcode',
     'myst_nb',
 ]
-exclude_patterns = ['README.md']
 nitpicky = False  # docstrings name types of torch, TorchGeo and others, whose inventories would have to be fetched
 
 # Markdown
@@ -45,7 +44,8 @@ napoleon_use_ivar = True
 # Pages. Nothing is fetched from elsewhere, neither when the pages are built nor when they are read.
 html_theme = 'pydata_sphinx_theme'
 html_title = f'landcover {release}'
-html_static_path: list[str] = []
+html_static_path = ['_static']
+html_css_files = ['landcover.css']
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {
@@ -56,7 +56,7 @@ html_theme_options = {
     'secondary_sidebar_items': ['page-toc'],
     'navigation_depth': 3,
 }
-html_sidebars = {'index': []}
+html_sidebars = {page: [] for page in ('index', 'quickstart', 'changelog')}
 
 
 def generate_reference(_: Sphinx) -> None:

@@ -177,8 +177,14 @@ def _unformatted(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """A text in which angle brackets and asterisks are those of the text, not of Markdown."""
-    return re.sub(r'(?<!`)[<*]', lambda m: '\\' + m[0], text)
+    r"""A text whose brackets, asterisks and underlines are those of the text, except in code.
+
+    Examples:
+        >>> _escaped('S2_*.tif in `a_b`')
+        'S2\\_\\*.tif in `a_b`'
+    """
+    parts = re.split(r'(`[^`]*`)', text)
+    return ''.join(part if part.startswith('`') else re.sub(r'[<*_]', r'\\\g<0>', part) for part in parts)
 
 
 # What can be chosen by name

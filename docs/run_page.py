@@ -1,7 +1,7 @@
 """Runs the examples of pages, in their order and in the current folder: ``python docs/run_page.py PAGE…``.
 
-Blocks of Python on a page share their names and, where they show a session (``>>>``), have to print what they show. Blocks of the
-shell hold ``landcover`` commands, which run in this process, so that torch is loaded once.
+Blocks of Python on a page share their names and, where they show a session (``>>>``), have to print what they show.
+Blocks of the shell hold ``landcover`` commands, which run in this process, so that torch is loaded once.
 """
 
 import doctest
