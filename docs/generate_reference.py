@@ -30,7 +30,16 @@ KEY_PAGES = {
         'Training',
         'The other keys of `landcover fit`: what is looked for before it starts, checkpoints, when to stop.',
         'fit',
-        ('find.', 'checkpoint.', 'early_stopping.', 'seed_everything', 'optimizer', 'lr_scheduler', 'ckpt_path'),
+        (
+            'find.',
+            'checkpoint.',
+            'early_stopping.',
+            'seed_everything',
+            'optimizer',
+            'lr_scheduler',
+            'ckpt_path',
+            'weights_only',
+        ),  # fmt: skip
     ),
     'validate': ('Validation', 'What `landcover validate` takes beyond data and model.', 'validate', ('calibrate',)),
     'test': ('Report', 'What `landcover test` takes beyond data and model.', 'test', ('output.',)),
@@ -137,12 +146,19 @@ def keys_of(parser: argparse.ArgumentParser) -> list[Key]:
 
 
 def key_pages() -> Iterator[tuple[str, str]]:
-    """The pages of :data:`KEY_PAGES`, and their list."""
-    parsers = {name: parser_of(name) for name in {command for _, _, command, _ in KEY_PAGES.values()}}
+    """The pages of :data:`KEY_PAGES`.
+
+    Raises:
+        RuntimeError: If a key of fit would stand on none of them.
+    """
+    every = {
+        name: keys_of(parser_of(name)) for name in dict.fromkeys(command for _, _, command, _ in KEY_PAGES.values())
+    }
+    described = tuple(start for _, _, command, starts in KEY_PAGES.values() if command == 'fit' for start in starts)
+    if left := [key.name for key in every['fit'] if not key.name.startswith(described)]:
+        raise RuntimeError(f'no page describes {", ".join(left)}: add them to KEY_PAGES')
     for page, (title, text, command, starts) in KEY_PAGES.items():
-        keys = [key for key in keys_of(parsers[command]) if key.name.startswith(starts)]
-        if not keys:
-            raise RuntimeError(f'{command} has no keys that start with {", ".join(starts)}')
+        keys = [key for key in every[command] if key.name.startswith(starts)]
         # `output.…` are other keys in test than in predict: links lead to those of predict
         shown = [key_entry(key, linked=page != 'test') for key in keys]
         yield f'keys/{page}', f'# {title}\n\n{text}\n\n' + '\n\n'.join(shown) + '\n'
@@ -274,7 +290,7 @@ def _legend() -> Iterator[str]:
 def _summary(documented: Any) -> str:
     """First sentence of a docstring, in one line, as Markdown."""
     first = (inspect.getdoc(documented) or '').split('\n\n')[0]
-    return _unformatted(' '.join(first.split()))
+    return re.sub(r'https?://[^\s)]*[^\s),.;]', r'<\g<0>>', _unformatted(' '.join(first.split())))
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -131,6 +131,11 @@ def test_every_command_has_its_help(monkeypatch: pytest.MonkeyPatch) -> None:
         generate_reference.help_of('nothing')
 
 
+def test_commands_with_keys_have_a_page_of_keys() -> None:
+    with_keys = {name for name, command in cli.COMMANDS.items() if command.module == 'lightning'}
+    assert {command for _, _, command, _ in generate_reference.KEY_PAGES.values()} == with_keys
+
+
 def test_names_to_choose_from_come_from_the_code() -> None:
     from landcover_plugin.models import NETWORKS
     from landcover_plugin.training.losses import LOSSES
