@@ -39,7 +39,7 @@ KEY_PAGES = {
             'lr_scheduler',
             'ckpt_path',
             'weights_only',
-        ),  # fmt: skip
+        ),
     ),
     'validate': ('Validation', 'What `landcover validate` takes beyond data and model.', 'validate', ('calibrate',)),
     'test': ('Report', 'What `landcover test` takes beyond data and model.', 'test', ('output.',)),
