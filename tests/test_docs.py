@@ -1,11 +1,14 @@
 """The documentation: its examples run, its notebook is kept bare, its pages fetch nothing."""
 
+import doctest
 import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -43,6 +46,17 @@ def folder(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 @pytest.mark.parametrize('page', ['accuracy', 'howto/sensor'])
 def test_examples_of_python(page: str, folder: Path) -> None:
     assert run_page.run_page(DOCS / f'{page}.md') >= 5
+
+
+def test_example_of_the_readme(folder: Path) -> None:
+    """It is included in a page; the scene here has room for smaller patches."""
+    (example,) = Sybil([CodeBlockParser('python', print)]).parse(ROOT / 'README.md').examples()
+    written, smaller = 'size=256, length=1000', 'size=32, length=4'
+    assert written in example.parsed
+    found: dict[str, Any] = {}
+    exec(example.parsed.replace(written, smaller), found)
+    assert found['batch']['image'].shape == (4, 4, 32, 32)
+    assert found['batch']['mask'].shape == found['batch']['valid'].shape == (4, 32, 32)
 
 
 @pytest.mark.slow
@@ -100,6 +114,12 @@ def test_changes_that_how_tos_show_fit_the_package(tmp_path: Path) -> None:
     shutil.copytree(ROOT / 'landcover_plugin', tmp_path / 'landcover_plugin')
     for page in ('network', 'loss', 'legend'):
         change_package(DOCS / 'howto' / f'{page}.md', tmp_path)
+
+
+@pytest.mark.parametrize('module', [generate_reference, run_page])
+def test_docstrings(module: ModuleType) -> None:
+    failed, tried = doctest.testmod(module)
+    assert tried and not failed
 
 
 def test_a_wrong_example_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
