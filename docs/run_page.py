@@ -1,6 +1,6 @@
 """Runs the examples of pages, in their order and in the current folder: ``python docs/run_page.py PAGE…``.
 
-Blocks of Python on a page share their names and, where they show a session (``>>>``), have to print what they show.
+Blocks of Python on a page share their names and, where they begin with ``>>>``, have to print what they show.
 Blocks of the shell hold ``landcover`` commands, which run in this process, so that torch is loaded once.
 """
 
@@ -29,7 +29,7 @@ def run_page(page: Path, also: Mapping[str, Sequence[str]] | None = None) -> int
 
     Raises:
         AssertionError: If a command fails or is none of this package.
-        SybilFailure: If a session prints something else than it shows.
+        SybilFailure: If an example prints something else than it shows.
     """
     run = functools.partial(_run_commands, also=also or {})
     parsers = [PythonCodeBlockParser(doctest_optionflags=doctest.ELLIPSIS), CodeBlockParser('sh', run)]
