@@ -6,16 +6,17 @@ loads torch, and the command line takes over messages. By hand: ``python docs/ge
 
 import argparse
 import contextlib
-import dataclasses
-import importlib
 import inspect
 import io
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
+
+from reference_choices import choice_pages
+from reference_markdown import directive, escaped, unformatted
 
 from landcover_plugin import cli
 
@@ -85,12 +86,12 @@ def main(target: Path) -> None:
 def command_pages() -> Iterator[tuple[str, str]]:
     """A page for each command, and one that lists them in the order in which they are used."""
     rows = [f'* - {{doc}}`{name} <{name}>`\n  - {command.summary}' for name, command in cli.COMMANDS.items()]
-    table = _directive('list-table', '', '\n'.join(rows), widths='1 4')
-    toc = _directive('toctree', '', '\n'.join(cli.COMMANDS), hidden='')
+    table = directive('list-table', '', '\n'.join(rows), widths='1 4')
+    toc = directive('toctree', '', '\n'.join(cli.COMMANDS), hidden='')
     text = 'Each is explained by its own `--help`, which these pages repeat.'
     yield 'commands/index', f'# Commands\n\n{text}\n\n{table}\n\n{toc}\n'
     for name, command in cli.COMMANDS.items():
-        help_text = _directive('code-block', 'text', help_of(name))
+        help_text = directive('code-block', 'text', help_of(name))
         summary = command.summary[0].upper() + command.summary[1:]
         yield f'commands/{name}', f'# landcover {name}\n\n{summary}.\n\n{help_text}\n'
 
@@ -167,8 +168,8 @@ def key_pages() -> Iterator[tuple[str, str]]:
 def key_entry(key: Key, *, linked: bool) -> str:
     """One key as an entry, to which links lead if that is wanted; of the texts of Lightning the first paragraph."""
     options = {'type': key.type, 'default': key.default} | ({} if linked else {'no-index': ''})
-    text = key.text if key.name.startswith(OURS) else _unformatted(key.text.split('\n\n')[0])
-    return _directive('confval', key.name, _escaped(text), **options)
+    text = key.text if key.name.startswith(OURS) else unformatted(key.text.split('\n\n')[0])
+    return directive('confval', key.name, escaped(text), **options)
 
 
 def _plain(hint: Any) -> str:
@@ -184,126 +185,6 @@ def _value(default: Any) -> str:
     if isinstance(default, list) and default and not isinstance(default[0], str | int | float):
         return ', '.join(f'`{type(item).__name__}`' for item in default)
     return f'`{yaml.safe_dump(default, default_flow_style=True).removesuffix("...\n").strip()}`'
-
-
-def _unformatted(text: str) -> str:
-    """The marks of reStructuredText taken out of a text of another package."""
-    text = re.sub(r':\w+:`~?(?:[\w.]+\.)?(\w+)`', r'`\1`', text).replace('``', '`')
-    return re.sub(r'\.\. (\w+)::', r'\1:', text)
-
-
-def _escaped(text: str) -> str:
-    r"""A text whose brackets, asterisks and underlines are those of the text, except in code.
-
-    Examples:
-        >>> _escaped('S2_*.tif in `a_b`')
-        'S2\\_\\*.tif in `a_b`'
-    """
-    parts = re.split(r'(`[^`]*`)', text)
-    return ''.join(part if part.startswith('`') else re.sub(r'[<*_]', r'\\\g<0>', part) for part in parts)
-
-
-# What can be chosen by name
-
-
-def choice_pages() -> Iterator[tuple[str, str]]:
-    """Networks, losses, ways to mix, engines, classes."""
-    yield (
-        'choices',
-        '\n\n'.join(['# Names to choose from', *(part() for part in (_networks, _losses, _mixes, _engines))]),
-    )
-    yield 'legend', '\n\n'.join(['# Legend', *_legend()])
-
-
-def _networks() -> str:
-    from landcover_plugin.models import NETWORKS
-
-    rows = []
-    for name, network in NETWORKS.items():
-        builder = getattr(importlib.import_module(f'landcover_plugin.models.{network.module}'), network.builder)
-        what = f'{network.args[0]} of segmentation_models_pytorch' if network.args else _summary(builder)
-        rows.append((f'`{name}`', what, f'`{network.backbone}`'))
-    return '## Networks\n\n{confval}`model.model`, with {confval}`model.backbone` as encoder.\n\n' + _table(
-        ('name', 'what it is', 'default encoder'), rows
-    )
-
-
-def _losses() -> str:
-    from landcover_plugin.training.losses import LOSSES, RANGES
-
-    rows = []
-    for name, loss in LOSSES.items():
-        settings = [
-            f'`{f.name}` {f.default:g} [{RANGES[f.name][0]:g} to {RANGES[f.name][1]:g}]'
-            for f in dataclasses.fields(loss)
-        ]
-        rows.append((f'`{name}`', _summary(loss), ', '.join(settings)))
-    return (
-        '## Losses\n\n{confval}`model.loss`, or a sum of them; {confval}`model.loss_args` holds their settings.\n\n'
-        + (_table(('name', 'what it is', 'settings, defaults [and limits]'), rows))
-    )
-
-
-def _mixes() -> str:
-    import numpy as np
-
-    from landcover_plugin.legend import LEGEND
-    from landcover_plugin.training import mixing
-
-    made = {name: mixing.mixing(name, 0.5, lambda: np.ones(LEGEND.num_classes)) for name in mixing.MIXES}
-    rows = [(f'`{name}`', ', '.join(_summary(type(m)) for m in mixes) or 'Nothing.') for name, mixes in made.items()]
-    return (
-        '## Mixing of patches\n\n{confval}`data.mix`, each patch with probability {confval}`data.mix_p`.\n\n'
-        + _table(('name', 'what it does'), rows)
-    )
-
-
-def _engines() -> str:
-    from landcover_plugin.mapping.engines import ENGINES
-
-    names = ', '.join(f'`{name}`' for name in ENGINES)
-    return f'## Engines\n\n{{confval}}`output.engine`: {names}, or `auto`; `{ENGINES[0]}` is the reference.\n'
-
-
-def _legend() -> Iterator[str]:
-    from landcover_plugin.legend import LEGEND, PARENTS, UNCERTAIN_PARENTS
-
-    yield 'Code on disk, channel of the network and value in the map are one number.'
-    yield _table(
-        ('code', 'class', 'classe', 'colour'),
-        ((str(c.code), c.name, c.name_ca, '`#{:02X}{:02X}{:02X}`'.format(*c.colour)) for c in LEGEND),
-    )
-    yield '## The 41 classes of the MCSC'
-    yield (
-        'Rasters with the 41 values are turned into the 12 codes by this table. It is a reading of the class names and '
-        f'**not official**; the least certain are {", ".join(map(str, UNCERTAIN_PARENTS))}.'
-    )
-    yield _table(
-        ('value', 'MCSC', 'classe', 'code', 'class'),
-        ((str(p.value), str(p.mcsc), p.name_ca, str(p.code), LEGEND[p.code].name) for p in PARENTS),
-    )
-
-
-# Markdown
-
-
-def _summary(documented: Any) -> str:
-    """First sentence of a docstring, in one line, as Markdown."""
-    first = (inspect.getdoc(documented) or '').split('\n\n')[0]
-    return re.sub(r'https?://[^\s)]*[^\s),.;]', r'<\g<0>>', _unformatted(' '.join(first.split())))
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, tuple('---' for _ in head), *rows]
-    return '\n'.join('| ' + ' | '.join(cell.replace('|', '\\|') for cell in line) + ' |' for line in lines) + '\n'
-
-
-def _directive(name: str, argument: str, content: str, **options: str) -> str:
-    """A directive of MyST, in a fence that its content does not close."""
-    fence = '`' * max(3, *(len(m) + 1 for m in re.findall(r'`{3,}', content)), 3)
-    given: Mapping[str, str] = options
-    lines = [f':{k}: {v}'.rstrip() for k, v in given.items()]
-    return '\n'.join([f'{fence}{{{name}}} {argument}'.rstrip(), *lines, *([''] if lines else []), content, fence])
 
 
 if __name__ == '__main__':

@@ -19,6 +19,8 @@ sys.path.insert(0, str(DOCS))
 
 import check_pages  # noqa: E402
 import generate_reference  # noqa: E402
+import reference_choices  # noqa: E402
+import reference_markdown  # noqa: E402
 import run_page  # noqa: E402
 from sybil import Sybil  # noqa: E402
 from sybil.parsers.myst import CodeBlockParser  # noqa: E402
@@ -116,7 +118,7 @@ def test_changes_that_how_tos_show_fit_the_package(tmp_path: Path) -> None:
         change_package(DOCS / 'howto' / f'{page}.md', tmp_path)
 
 
-@pytest.mark.parametrize('module', [generate_reference, run_page])
+@pytest.mark.parametrize('module', [reference_markdown, run_page])
 def test_docstrings(module: ModuleType) -> None:
     failed, tried = doctest.testmod(module)
     assert tried and not failed
@@ -160,7 +162,7 @@ def test_names_to_choose_from_come_from_the_code() -> None:
     from landcover_plugin.models import NETWORKS
     from landcover_plugin.training.losses import LOSSES
 
-    text = dict(generate_reference.choice_pages())['choices']
+    text = dict(reference_choices.choice_pages())['choices']
     assert all(f'| `{name}` |' in text for name in (*NETWORKS, *LOSSES))
 
 
