@@ -55,7 +55,7 @@ endef
 INSTALL = $(if $(UV),"$(UV)" pip install --compile-bytecode --python $(1)/bin/python,$(1)/bin/python -m pip --disable-pip-version-check install) $(2)
 FREEZE  = $(if $(UV),"$(UV)" pip freeze --python $(1)/bin/python,$(1)/bin/python -m pip --disable-pip-version-check freeze) --exclude-editable
 
-.PHONY: help venv demo test test-all lint format constraints clean
+.PHONY: help venv demo test test-all docs lint format constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -84,6 +84,11 @@ test: $(STAMP) ## run the tests that take seconds (more pytest options: ARGS='-k
 test-all: $(STAMP) ## run all tests, also those that take minutes
 	$(PYTEST) -m '' $(ARGS)
 
+# -W: a warning is an error, so a broken link or a missing page fails. The notebook and the reference are made anew.
+docs: $(STAMP) ## build the documentation in build/docs; open build/docs/index.html
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m sphinx -b html -W --keep-going -q docs build/docs
+	$(BIN)/python docs/check_pages.py build/docs
+
 lint: $(STAMP) ## check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -104,5 +109,5 @@ constraints: ## renew constraints.txt with today's releases, from a fresh enviro
 	rm -r build/constraints build/freeze.txt
 
 clean: ## remove caches, build leftovers and demo/ (.venv, data/ and runs/ stay)
-	rm -rf build dist demo .mypy_cache .pytest_cache .ruff_cache .coverage
+	rm -rf build dist demo docs/reference/generated .mypy_cache .pytest_cache .ruff_cache .coverage
 	find . -name __pycache__ -not -path './$(VENV)/*' -type d -prune -exec rm -rf {} +

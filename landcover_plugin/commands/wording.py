@@ -35,7 +35,7 @@ def sentence(parser: argparse.ArgumentParser, message: str) -> str:
     """
     text = ' '.join(message.split())
     keys = dict(_keys(parser))
-    if (found := _VALUE.search(text)) and (allowed := _words(hint := keys.get(found[1]))):
+    if (found := _VALUE.search(text)) and (allowed := type_words(hint := keys.get(found[1]))):
         key, value = found.groups()
         near = difflib.get_close_matches(value, _choices(hint), n=1, cutoff=0.5)
         return f'{key} must be {allowed}, got {value}' + (f'; did you mean {near[0]!r}?' if near else '')
@@ -68,7 +68,7 @@ def _choices(hint: Any) -> list[str]:
     return [str(v) for part in _parts(hint) if typing.get_origin(part) is typing.Literal for v in typing.get_args(part)]
 
 
-def _words(hint: Any) -> str | None:
+def type_words(hint: Any) -> str | None:
     """What a type is called in a sentence, or None where there is no short word."""
     words: list[str] = []
     for part in _parts(hint):
