@@ -244,7 +244,7 @@ def _settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     return names | {f'model.{k}': v for k, v in model.items() if k not in told and not k.startswith('_')}
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Drop advertisements and warnings that the user can do nothing about."""
     for name in ('lightning.pytorch', 'lightning.fabric'):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -271,6 +271,6 @@ def main(command: str, argv: list[str]) -> int:
     Raises:
         LandcoverError: If input or settings do not fit.
     """
-    _quieten()
+    quieten()
     LandcoverCLI(command, argv)
     return 0
