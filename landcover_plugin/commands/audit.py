@@ -132,9 +132,9 @@ def _judge(args: argparse.Namespace, workshop: Any) -> tuple['CrossFitted', list
     what = {'checkpoints': [sha256(judge.checkpoint) for judge in given]} if given else {'folds': args.folds}
     workshop.open(what, overwrite=args.overwrite)
     maps, folds = [], []
-    for number in range(len(splits or given)):
-        log.info('fold %d of %d', number + 1, len(splits or given))
-        judge = given[number] if given else Judge.of(workshop.train(number, splits[number]))
+    for number in range(1, len(splits or given) + 1):
+        log.info('fold %d of %d', number, len(splits or given))
+        judge = given[number - 1] if given else Judge.of(workshop.train(number, splits[number - 1]))
         maps.append(workshop.map(number, judge))
         folds.append(describe(judge, workshop.inventory(judge.split.cell)))
     return CrossFitted(grid, labels, maps, args.min_purity), folds

@@ -133,8 +133,8 @@ def _thresholds(source: CrossFitted, progress: bool) -> tuple[Thresholds, dict[s
     if not pixels['judged']:
         raise LandcoverError(
             f'no labelled pixel can be judged: {pixels["mixed"]:,} are mixed, {pixels["beyond"]:,} were not held out '
-            f'or not measured, {pixels["unlearned"]:,} are of classes that no network has learned; give more ground, or '
-            'lower --min-purity'
+            f'or not measured, {pixels["unlearned"]:,} are of classes that no network has learned; give more ground, '
+            'or lower --min-purity'
         )
     return thresholds, pixels
 
