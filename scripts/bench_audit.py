@@ -1,6 +1,6 @@
 """How well `landcover audit` finds errors that were planted into the label of a simulated scene.
 
-    python scripts/bench_audit.py [--seeds 0 1 2] [--size 384] [--folds 3] [--epochs 12] [--work DIR] [--json audit.json]
+    python scripts/bench_audit.py [--seeds 0 1 2] [--size 448] [--folds 3] [--epochs 16] [--work DIR] [--json FILE]
 
 For each seed a scene is simulated, whose label is right, and errors of three kinds are planted into the label:
 
@@ -9,11 +9,11 @@ For each seed a scene is simulated, whose label is right, and errors of three ki
 * change below 2 ha: part of a region gets another class, as if the ground had changed since the label was drawn and
   the change was too small for the update.
 
-Then the command runs with its defaults. A polygon is right if at least half of its pixels are planted. Precision@k is the
-share of right ones among the first k. An error is found if at least half of its pixels lie in polygons (of the first k,
-or in any); errors below 500 m2 are planted too, but do not count, since the command leaves such polygons out. For
-comparison, the same polygons are ordered by confidence, by area and at random, and `plain` polygons are those of all
-disagreement between label and cross-fitted map, by area, without confident learning.
+Then the command runs with its defaults. A polygon is right if at least half of its pixels are planted. Precision@k is
+the share of right ones among the first k. An error is found if at least half of its pixels lie in polygons (of the
+first k, or in any); errors below 500 m2 are planted too, but do not count, since the command leaves such polygons
+out. For comparison, the same polygons are ordered by confidence, by area and at random, and `plain` polygons are those
+of all disagreement between label and cross-fitted map, by area, without confident learning.
 
 Scores on a simulated scene say nothing about real land.
 """
@@ -62,7 +62,8 @@ KS = (10, 25, 50, 100)
 _YAML = """\
 seed_everything: 0
 trainer: {{max_epochs: {epochs}, accelerator: cpu, enable_model_summary: false, enable_progress_bar: false}}
-model: {{model: unet_scratch, backbone: spectral32, weights: false, class_weights: none, lr: 3.0e-3, lr_schedule: cosine}}
+model: {{model: unet_scratch, backbone: spectral32, weights: false, class_weights: none, lr: 3.0e-3,
+  lr_schedule: cosine}}
 early_stopping: {{patience: 1000}}
 data: {{root: {root}, seasons: stack, patch_size: 32, batch_size: 8, length: 480, num_workers: 0}}
 """
@@ -100,6 +101,21 @@ def plant(scene: Scene, seed: int) -> Planted:
         fine[changed] = painted[changed]
         src.write(fine, 1)
     return Planted(errors, kinds, truth)
+
+
+def prepared(root: Path, seed: int, size: int) -> tuple[Scene, Planted]:
+    """A scene with errors: made now, or by an earlier run, whose networks are used again then."""
+    record = root / 'planted.npz'
+    if not record.exists():
+        scene = write_scene(root, size=size, seed=seed, label_gsd=GSD, overwrite=True)
+        planted = plant(scene, seed)
+        np.savez(record, errors=planted.errors, truth=planted.truth, kinds=np.array(list(planted.kinds.values())))
+        return scene, planted
+    kept, images = np.load(record), sorted(root.glob('S2_*.tif'))
+    if kept['truth'].shape != (size, size):
+        raise SystemExit(f'{root} holds a scene of another size: choose another --work')
+    scene = Scene(tuple(path.name[7:13] for path in images), tuple(images), next(root.glob('LC_*.tif')))
+    return scene, Planted(kept['errors'], dict(enumerate(kept['kinds'].tolist(), 1)), kept['truth'])
 
 
 def majority(fine: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -209,8 +225,7 @@ def score(planted: Planted, polygons: Sequence[NDArray[np.bool_]]) -> dict[str, 
 
 def measure(root: Path, seed: int, size: int, folds: int, epochs: int) -> dict[str, Any]:
     """Scores of all orders of the polygons of one scene."""
-    scene = write_scene(root, size=size, seed=seed, label_gsd=GSD, overwrite=True)
-    planted = plant(scene, seed)
+    scene, planted = prepared(root, seed, size)
     target = audit(root, folds, epochs)
     frame = gpd.read_file(target, layer='suspects')
     with rasterio.open(scene.images[0]) as src:
@@ -288,9 +303,9 @@ def main() -> int:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], metavar='N', help='scenes (default: 0 1 2)')
-    parser.add_argument('--size', type=int, default=384, metavar='PX', help='edge of a scene (default: 384)')
+    parser.add_argument('--size', type=int, default=448, metavar='PX', help='edge of a scene (default: 448)')
     parser.add_argument('--folds', type=int, default=3, metavar='K', help='networks of each audit (default: 3)')
-    parser.add_argument('--epochs', type=int, default=12, metavar='N', help='of each network (default: 12)')
+    parser.add_argument('--epochs', type=int, default=16, metavar='N', help='of each network (default: 16)')
     parser.add_argument('--work', type=Path, metavar='DIR', help='keep scenes and audits here (default: nowhere)')
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write all numbers here')
     args = parser.parse_args()

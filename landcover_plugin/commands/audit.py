@@ -6,7 +6,7 @@ import math
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,8 @@ files:
                      --overwrite and another --min-area, --min-purity or --max-suspects it does not train again. May be
                      deleted
 
-score: mean margin (probability of the predicted class minus that of the label) * pixels / (pixels + 20)
+score: mean margin (probability of the predicted class minus that of the label) * (1 - share of this label that is
+estimated to be of the predicted class) * pixels / (pixels + 2)
 
 examples:
   landcover audit --config configs/unet.yaml --data.root data --folds 4 --output audit.gpkg
@@ -62,9 +63,7 @@ def main(argv: Sequence[str]) -> int:
     outputs = _outputs(args)
     from .audit_folds import Workshop, read_settings  # torch: not for --help
 
-    if args.checkpoints:
-        rest = ['--ckpt_path', args.checkpoints[0], *rest]
-    settings = read_settings('predict' if args.checkpoints else 'fit', rest)
+    settings = read_settings(rest, args.checkpoints)
     with _alone(outputs['folds']):
         workshop = Workshop(outputs['folds'], rest, settings)
         source, folds = _judge(args, workshop)
@@ -111,7 +110,12 @@ def _alone(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / LOCK, f'another audit works in {folder}: wait for it, or choose another --output'):
-            yield
+            try:
+                yield
+            finally:
+                (folder / LOCK).unlink(missing_ok=True)
+                with suppress(OSError):  # nothing was begun, or there are folds to go on with
+                    folder.rmdir()
     except OSError as e:
         raise cannot_write(folder, e) from e
 
@@ -149,7 +153,7 @@ def _assess(args: argparse.Namespace, source: 'CrossFitted', folder: Path) -> tu
         assessed = assess(source, rasters)
         if not assessed.suspects.any():
             return assessed, Ranked([], 0, 0.0)
-        return assessed, rank(rasters, folder, min_area=args.min_area, most=args.max_suspects)
+        return assessed, rank(rasters, assessed.noise, folder, min_area=args.min_area, most=args.max_suspects)
     finally:
         rasters.remove()
 

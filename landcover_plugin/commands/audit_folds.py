@@ -85,8 +85,8 @@ def _flat(values: Mapping[str, Any], prefix: str = '') -> list[tuple[str, Any]]:
     return found
 
 
-def read_settings(command: str, arguments: Sequence[str]) -> Settings:
-    """The settings of the networks.
+def read_settings(arguments: Sequence[str], checkpoints: Sequence[str] | None = None) -> Settings:
+    """The settings of the networks: those that are to be trained, or those of the first of some checkpoints.
 
     Raises:
         LandcoverError: If an argument is wrong, or one that the audit decides itself.
@@ -98,7 +98,10 @@ def read_settings(command: str, arguments: Sequence[str]) -> Settings:
                 'leave it out'
             )
     quieten()
-    settings = Settings(command, list(arguments))
+    if checkpoints:
+        settings = Settings('predict', ['--ckpt_path', checkpoints[0], '--output.path=map.tif', *arguments])
+    else:
+        settings = Settings('fit', list(arguments))
     if settings.trainer.world_size > 1:
         raise LandcoverError(
             f'audit trains its networks one after the other on one device, got {settings.trainer.world_size}: set '
@@ -195,7 +198,7 @@ class Workshop:
             frame = gpd.GeoDataFrame(geometry=boxes, crs=grid.crs.to_wkt())
             write_whole(area, lambda p: frame.to_file(p, layer='held_out', driver='GPKG'))
             own = ['--ckpt_path', str(judge.checkpoint), f'--data.aoi={area}', f'--output.path={target}']
-            own += ['--output.probabilities=true', '--output.stac=false']
+            own += ['--output.probabilities=true', '--output.stac=false', '--output.overwrite=true']
             LandcoverCLI('predict', [*self._for_predict(), *own])
         else:
             log.info('fold %d: mapped by an earlier run', number)

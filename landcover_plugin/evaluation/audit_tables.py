@@ -35,7 +35,7 @@ def document(assessed: Assessed, ranked: Ranked, told: Mapping[str, Any], legend
         'labels': class_rows(assessed, legend),
         'pairs': pair_rows(assessed, ranked.suspects, legend),
         'suspects': {
-            'score': f'mean margin * pixels / (pixels + {PRIOR})',
+            'score': f'mean margin * (1 - estimated rate of the pair) * pixels / (pixels + {PRIOR})',
             'polygons_found': ranked.found,
             'area_m2_found': ranked.area_m2,
             'polygons': len(ranked.suspects),

@@ -121,18 +121,23 @@ class NoiseModel:
         return np.asarray(rows / max(rows.sum(), 1))
 
     @property
+    def rates(self) -> NDArray[np.float64]:
+        """Share of the pixels of each label that are of each true class; rows of labels with pixels add up to 1."""
+        joint = self.joint
+        totals = joint.sum(1, keepdims=True)
+        return np.asarray(np.divide(joint, totals, out=np.eye(len(joint)), where=totals > 0))
+
+    @property
     def wrong(self) -> NDArray[np.float64]:
         """Share of the pixels of each label whose true class is another; 0 for a label without pixels."""
-        joint = self.joint
-        totals = joint.sum(1)
-        return np.asarray(1 - np.where(totals > 0, np.diag(joint) / np.where(totals > 0, totals, 1), 1))
+        return np.asarray(1 - np.diag(self.rates))
 
     @property
     def missed(self) -> NDArray[np.float64]:
         """Share of the pixels of each true class whose label is another; 0 for a class without pixels."""
         joint = self.joint
         totals = joint.sum(0)
-        return np.asarray(1 - np.where(totals > 0, np.diag(joint) / np.where(totals > 0, totals, 1), 1))
+        return np.asarray(1 - np.divide(np.diag(joint), totals, out=np.ones(len(joint)), where=totals > 0))
 
 
 class ConfidentJoint:

@@ -79,8 +79,8 @@ def pair_of(label: Any, predicted: Any) -> Any:
     return (label - 1) * _CLASSES + predicted
 
 
-def codes_of(pair: int) -> tuple[int, int]:
-    """Label and predicted class of a pair."""
+def codes_of(pair: Any) -> tuple[Any, Any]:
+    """Label and predicted class of a pair, or of an array of them."""
     label, predicted = divmod(pair - 1, _CLASSES)
     return label + 1, predicted + 1
 

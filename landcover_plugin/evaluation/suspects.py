@@ -1,9 +1,13 @@
 """Suspects: connected pixels whose label a network contradicts with confidence, ranked for a photo-interpreter.
 
-The score of a polygon is ``margin * pixels / (pixels + 20)``: the mean normalised margin of its pixels (by how much the
-confident class is more probable than the label, both calibrated and cross-fitted), drawn towards 0 as if there were 20
-more pixels without any margin. So a few sure pixels do not come before a field that is nearly as sure, and beyond a
-hectare or two the margin decides, not the area.
+The score of a polygon is ``margin * (1 - rate) * pixels / (pixels + 2)``, in [0, 1]:
+
+* **margin** is the mean normalised margin of its pixels: by how much the confident class is more probable than the
+  label, both calibrated and cross-fitted;
+* **rate** is the share of the pixels of this label that the noise model takes to be of this confident class. Where a
+  class is contradicted in the same way again and again, the network rather than the label is weak;
+* the last factor draws the margin of small polygons towards 0, as if they had two more pixels without any. Five pixels
+  have to be surer than a field; beyond half a hectare the margin decides, not the area.
 """
 
 import heapq
@@ -23,10 +27,11 @@ from ..mapping.class_maps import ClassMap
 from ..mapping.polygonize import polygons_of
 from ..rasters.reading import read_window
 from ..rasters.streaming import in_order
+from .confident import NoiseModel
 from .suspect_rasters import SuspectRasters, codes_of, pair_legend
 
-#: Pixels without margin that every polygon is drawn towards: 0.2 ha of 10 m.
-PRIOR = 20
+#: Pixels without margin by which a polygon is drawn towards 0.
+PRIOR = 2
 
 #: Pixels of a polygon's window that are read at a time.
 _AT_ONCE = 4_000_000
@@ -70,17 +75,24 @@ class Ranked:
     area_m2: float
 
 
-def score_of(margin: Any, pixels: Any) -> Any:
-    """The score of polygons of a mean margin in [0, 1].
+def score_of(margin: Any, rate: Any, pixels: Any) -> Any:
+    """The score of polygons.
+
+    Args:
+        margin: Mean normalised margin, in [0, 1].
+        rate: Share of the pixels of the label that are estimated to be of the confident class, in [0, 1].
+        pixels: Number of pixels.
 
     Examples:
-        >>> float(score_of(0.9, 20)), float(score_of(0.8, 180))
-        (0.45, 0.72)
+        >>> score_of(0.9, 0.0, 8), round(score_of(0.9, 0.5, 88), 3)
+        (0.72, 0.44)
     """
-    return margin * pixels / (pixels + PRIOR)
+    return margin * (1 - rate) * pixels / (pixels + PRIOR)
 
 
-def rank(rasters: SuspectRasters, folder: Path, *, min_area: float, most: int, progress: bool = True) -> Ranked:
+def rank(
+    rasters: SuspectRasters, noise: NoiseModel, folder: Path, *, min_area: float, most: int, progress: bool = True
+) -> Ranked:
     """Outline suspect pixels and keep the polygons with the highest scores.
 
     Pixels that share an edge, the label and the confident class form one polygon. Memory holds as many polygons as are
@@ -88,6 +100,7 @@ def rank(rasters: SuspectRasters, folder: Path, *, min_area: float, most: int, p
 
     Args:
         rasters: Of the suspect pixels.
+        noise: Of their labels.
         folder: Where a temporary file may go.
         min_area: Square metres below which a polygon is left out.
         most: Polygons to keep.
@@ -97,16 +110,18 @@ def rank(rasters: SuspectRasters, folder: Path, *, min_area: float, most: int, p
         LandcoverError: If a raster cannot be read.
     """
     source = ClassMap(rasters.pairs, rasters.margin, pair_legend())
-    found, area, order = 0, 0.0, itertools.count()
+    rates, found, area, order = noise.rates, 0, 0.0, itertools.count()
     kept: list[tuple[float, int, Suspect]] = []
     for batch in polygons_of(source, folder, progress=progress):
         large = np.flatnonzero(batch.areas >= min_area)
         found, area = found + len(large), area + float(batch.areas[large].sum())
-        scores = score_of(batch.confidence / 100, batch.pixels)
+        labels, predicted = codes_of(batch.codes.astype(np.int64))
+        scores = score_of(batch.confidence / 100, rates[labels - 1, predicted - 1], batch.pixels)
         for i in large:
             suspect = Suspect(
                 shapely.from_wkb(batch.geometry[i]),
-                *codes_of(int(batch.codes[i])),
+                int(labels[i]),
+                int(predicted[i]),
                 int(batch.pixels[i]),
                 float(batch.areas[i]),
                 float(scores[i]),

@@ -74,8 +74,8 @@ class Judge:
         if own.crs != grid.crs or own.window_of(grid) != grid.full or own.full != grid.full:
             raise LandcoverError(
                 f'{self.checkpoint} was trained on other rasters, {own.height} x {own.width} px in {own.crs}, than '
-                f'these of {grid.height} x {grid.width} px in {grid.crs}: its split does not show which of these pixels '
-                'it saw; name the rasters that it was trained on with --data.root'
+                f'these of {grid.height} x {grid.width} px in {grid.crs}: its split does not show which of these '
+                'pixels it saw; name the rasters that it was trained on with --data.root'
             )
 
     @property
