@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from landcover_plugin.errors import LandcoverError
 from landcover_plugin.evaluation.audit_tables import as_text, document
 from landcover_plugin.evaluation.confident import ConfidentJoint, NoiseModel, Thresholds, suspicion
 from landcover_plugin.evaluation.cross_fitted import CrossFitted, FoldMap
-from landcover_plugin.evaluation.suspect_file import COLUMNS, write_suspects
+from landcover_plugin.evaluation.suspect_file import COLUMNS, verdicts, write_suspects
 from landcover_plugin.evaluation.suspect_rasters import SuspectRasters, assess, codes_of, pair_of
 from landcover_plugin.evaluation.suspects import Suspect, rank, score_of
 from landcover_plugin.evaluation.thumbnails import Thumbnails, window_around
@@ -374,7 +376,14 @@ def test_arguments_that_cannot_be(
 def test_output_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / 'a.gpkg').touch()
     assert 'a.gpkg exists already' in error_of(capsys, 'audit', '--output', tmp_path / 'a.gpkg')
-    assert 'must end in .gpkg' in error_of(capsys, 'audit', '--output', tmp_path / 'a.tif')
+    assert 'ends in .gpkg, got' in error_of(capsys, 'audit', '--output', tmp_path / 'a.tif')
+    done = tmp_path / 'done.gpkg'
+    write_suspects(done, example(), crs=GRID.crs)
+    assert verdicts(done) == verdicts(tmp_path / 'a.gpkg') == verdicts(tmp_path / 'none.gpkg') == 0
+    with closing(sqlite3.connect(done)) as db, db:
+        db.execute("UPDATE suspects SET verdict = 'accept' WHERE fid = 1")
+    told = error_of(capsys, 'audit', '--output', done, '--overwrite')
+    assert 'done.gpkg holds 1 verdicts, which would be lost: move it elsewhere first' in told
 
 
 def test_rasters_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -437,17 +446,15 @@ def test_checkpoints_tell_what_they_held_out(tmp_path: Path) -> None:
 # The whole command
 
 
-def run(*args: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, '-m', 'landcover_plugin', 'audit', *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-
 @pytest.mark.slow
-def test_the_command_writes_an_audit_and_goes_on_with_what_is_there(scene: Scene, tmp_path: Path) -> None:
+def test_the_command_writes_an_audit_and_goes_on_with_what_is_there(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = Path(shutil.copytree(scene.label.parent, tmp_path / 'data', ignore=shutil.ignore_patterns('.landcover')))
     target, folds = tmp_path / 'a.gpkg', tmp_path / 'a_folds'
     args = ['--output', target, '--folds', 2, f'--data.root={root}', *QUICK]
-    done = run(*args)
+    command = [sys.executable, '-m', 'landcover_plugin', 'audit', *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     frame = gpd.read_file(target, layer='suspects')
     assert len(frame) and frame['score'].is_monotonic_decreasing and (frame['area_m2'] >= 500).all()
@@ -459,23 +466,25 @@ def test_the_command_writes_an_audit_and_goes_on_with_what_is_there(scene: Scene
 
     shutil.rmtree(folds / 'fold-2')  # as if it had been killed in the second fold
     before = (folds / 'fold-1' / 'best.ckpt').stat().st_mtime_ns
-    done = run(*args, '--overwrite', '--min-area=2000')
-    assert done.returncode == 0 and 'fold 1: trained by an earlier run' in done.stderr, done.stderr
-    assert 'fold 2: trained' not in done.stderr and (folds / 'fold-2' / 'best.ckpt').is_file()
-    assert (folds / 'fold-1' / 'best.ckpt').stat().st_mtime_ns == before
-    assert (gpd.read_file(target)['area_m2'] >= 2000).all()
+    capsys.readouterr()
+    assert cli.main([str(a) for a in ('audit', *args, '--overwrite', '--min-area=2000')]) == 0
+    told = capsys.readouterr().err
+    assert 'fold 1: trained by an earlier run' in told and 'fold 2: trained' not in told
+    assert (folds / 'fold-1' / 'best.ckpt').stat().st_mtime_ns == before and (folds / 'fold-2' / 'best.ckpt').is_file()
+    assert (gpd.read_file(target, layer='suspects')['area_m2'] >= 2000).all()
 
-    done = run(*args[:2], '--folds', 3, *args[4:], '--overwrite', '--min-purity=0', '--max-suspects=0')
-    assert done.returncode == 1 and (folds / 'fold-1').is_dir()
-    done = run('--output', tmp_path / 'a.gpkg', '--folds', 3, *args[4:])
-    assert done.returncode == 1 and 'exists already' in done.stderr
+    target.unlink()
+    target.with_suffix('.json').unlink()
+    shutil.rmtree(tmp_path / 'a_pictures')
+    told = error_of(capsys, 'audit', *args, '--data.length=80')
+    assert 'holds the folds of an audit with other settings (data.length)' in told and (folds / 'fold-1').is_dir()
 
     given = tmp_path / 'given.gpkg'
     checkpoints = [folds / f'fold-{n}' / 'best.ckpt' for n in (1, 2)]
-    done = run('--output', given, '--checkpoints', *checkpoints, '--min-area=2000', f'--data.root={root}')
-    assert done.returncode == 0, done.stderr
-    for a, b in zip(*(gpd.read_file(path, layer='suspects').geometry for path in (target, given)), strict=True):
-        assert a.equals(b)
+    arguments = ['audit', '--output', given, '--checkpoints', *checkpoints, f'--data.root={root}']
+    assert cli.main([str(a) for a in arguments]) == 0
+    found = gpd.read_file(given, layer='suspects')
+    assert len(found) and json.loads(given.with_suffix('.json').read_text())['pixels'] == summary['pixels']
 
 
 def _check_no_leak(folds: Path, root: Path) -> None:

@@ -85,9 +85,16 @@ def _check(args: argparse.Namespace) -> None:
 
 def _outputs(args: argparse.Namespace) -> dict[str, Path]:
     """What is written; refused before any work if it cannot be."""
+    from ..evaluation.suspect_file import verdicts
+    from ..mapping.geopackage import check_geopackage
     from .files import free_output
 
-    target = free_output(args.output, overwrite=args.overwrite, suffix='.gpkg')
+    target = check_geopackage(args.output, overwrite=args.overwrite)
+    if count := verdicts(target):
+        raise LandcoverError(
+            f'{target} holds {count:,} verdicts, which would be lost: move it elsewhere first, or choose '
+            'another --output'
+        )
     summary = free_output(str(target.with_suffix('.json')), overwrite=args.overwrite)
     pictures = target.with_name(f'{target.stem}_pictures')
     if pictures.exists() and not args.overwrite:
@@ -109,15 +116,15 @@ def _alone(folder: Path) -> Iterator[None]:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / LOCK, f'another audit works in {folder}: wait for it, or choose another --output'):
-            try:
-                yield
-            finally:
-                (folder / LOCK).unlink(missing_ok=True)
-                with suppress(OSError):  # nothing was begun, or there are folds to go on with
-                    folder.rmdir()
     except OSError as e:
         raise cannot_write(folder, e) from e
+    with locked(folder / LOCK, f'another audit works in {folder}: wait for it, or choose another --output'):
+        try:
+            yield
+        finally:
+            (folder / LOCK).unlink(missing_ok=True)
+            with suppress(OSError):  # it is empty if nothing was begun, else there are folds to go on with
+                folder.rmdir()
 
 
 def _judge(args: argparse.Namespace, workshop: Any) -> tuple['CrossFitted', list[dict[str, Any]]]:
@@ -125,7 +132,7 @@ def _judge(args: argparse.Namespace, workshop: Any) -> tuple['CrossFitted', list
     from ..evaluation.cross_fitted import CrossFitted
     from ..training.judges import Judge
     from ..training.temperature import sha256
-    from .audit_folds import describe, draw_folds
+    from .audit_folds import draw_folds
 
     data = workshop.settings.data
     grid, labels = data.open_images().grid, data.open_labels().rasters
@@ -140,7 +147,7 @@ def _judge(args: argparse.Namespace, workshop: Any) -> tuple['CrossFitted', list
         log.info('fold %d of %d', number, len(splits or given))
         judge = given[number - 1] if given else Judge.of(workshop.train(number, splits[number - 1]))
         maps.append(workshop.map(number, judge))
-        folds.append(describe(judge, workshop.inventory(judge.split.cell)))
+        folds.append(judge.describe(workshop.inventory(judge.split.cell)))
     return CrossFitted(grid, labels, maps, args.min_purity), folds
 
 
@@ -220,8 +227,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('--output', '--out', required=True, metavar='FILE', help='the GeoPackage, .gpkg')
-    parser.add_argument('--folds', type=int, default=4, metavar='K', help='networks to train (default: 4)')
-    parser.add_argument(
+    judges = parser.add_mutually_exclusive_group()
+    judges.add_argument('--folds', type=int, default=4, metavar='K', help='networks to train (default: 4)')
+    judges.add_argument(
         '--checkpoints', nargs='+', metavar='CKPT', help='networks that are there, in place of new ones: each judges '
         'the test ground of the split that it was trained on, as far as it lies a patch from all that it saw'
     )  # fmt: skip

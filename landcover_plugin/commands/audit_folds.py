@@ -13,15 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
-import numpy as np
 import shapely
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
-from numpy.typing import NDArray
 
 from ..errors import LandcoverError
 from ..evaluation.cross_fitted import FoldMap
-from ..legend import LEGEND, NODATA
 from ..rasters.identity import identity
 from ..rasters.outputs import write_whole
 from ..rasters.staging import LOCK, begin, read_plan, write_small
@@ -32,7 +29,7 @@ from ..sampling.inventory_cache import cached_inventory
 from ..sampling.polygons import write_split
 from ..training.datamodule import CataloniaDataModule
 from ..training.judges import Judge
-from ..training.temperature import find_temperature, sha256
+from ..training.temperature import sha256
 from .lightning import LandcoverCLI, quieten
 
 log = logging.getLogger(__name__)
@@ -232,22 +229,3 @@ def _resumable(folder: Path) -> list[str]:
 
 def _indifferent(name: str) -> bool:
     return any(name == other or name.startswith(f'{other}.') for other in _INDIFFERENT)
-
-
-def describe(judge: Judge, inventory: Inventory) -> dict[str, Any]:
-    """What a network saw and judges, as JSON."""
-
-    def pixels(cells: NDArray[np.bool_]) -> int:
-        return int(inventory.class_counts(cells)[NODATA + 1 :].sum())
-
-    unlearned = (inventory.class_counts() > 0) & ~judge.knows(inventory)
-    return {
-        'checkpoint': str(judge.checkpoint),
-        'sha256': sha256(judge.checkpoint),
-        'temperature': find_temperature(judge.checkpoint) or 1.0,
-        'patch_size': judge.patch_size,
-        'trained_px': pixels(judge.split.region('train')),
-        'validated_px': pixels(judge.split.region('val')),
-        'held_out_px': pixels(judge.cells),
-        'unlearned': [LEGEND[int(c)].name for c in np.flatnonzero(unlearned) if c != NODATA],
-    }

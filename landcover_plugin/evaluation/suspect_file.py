@@ -19,13 +19,16 @@ Layer ``suspects``: one polygon for each suspect, in the CRS of the images, in t
                               GeoPackage, with forward slashes
 =================  =========  ==========================================================================================
 
-The geometry column is ``geom`` (Polygon). The default style of QGIS lies in the table ``layer_styles``.
+The geometry column is ``geom`` (Polygon). The default style of QGIS lies in the table ``layer_styles``. There is no
+spatial index, which thousands of polygons do not need: its triggers call functions that SQLite has not, so that
+``UPDATE suspects SET verdict = ?, remark = ? WHERE fid = ?`` works on any connection to the file.
 """
 
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 import geopandas as gpd
 import numpy as np
@@ -83,8 +86,20 @@ def write_suspects(
         raise cannot_write(path, e) from e
 
 
+def verdicts(path: Path) -> int:
+    """How many suspects of a file have been decided; 0 for what is no such file."""
+    if not path.is_file():
+        return 0
+    try:
+        with closing(sqlite3.connect(f'file:{quote(str(path))}?mode=ro', uri=True)) as db:
+            return int(db.execute(f'SELECT count(verdict) FROM {LAYER}').fetchone()[0])
+    except sqlite3.Error:
+        return 0
+
+
 def _write(path: Path, frame: gpd.GeoDataFrame, style: pd.DataFrame) -> None:
-    pyogrio.write_dataframe(frame, path, layer=LAYER, driver='GPKG', geometry_type='Polygon', geometry_name='geom')
+    layer = {'geometry_type': 'Polygon', 'geometry_name': 'geom', 'layer_options': {'SPATIAL_INDEX': 'NO'}}
+    pyogrio.write_dataframe(frame, path, layer=LAYER, driver='GPKG', **layer)
     pyogrio.write_dataframe(style, path, layer='layer_styles', driver='GPKG', append=True)
     with closing(sqlite3.connect(path)) as db, db:  # GDAL would name the layer after the staging file
         db.execute('UPDATE gpkg_contents SET identifier = table_name')

@@ -11,12 +11,14 @@ from rasterio.crs import CRS
 
 from ..errors import LandcoverError
 from ..grid import PixelGrid, PixelWindow
+from ..legend import LEGEND, NODATA
 from ..sampling.blocks import Split
 from ..sampling.cells import rectangles
 from ..sampling.cross_fitting import held_out
 from ..sampling.inventory import Inventory
 from .datamodule import CataloniaDataModule
 from .task import read_checkpoint
+from .temperature import find_temperature, sha256
 
 #: Fewer training pixels than these (a hectare of 10 m) teach a network nothing of a class.
 LEAST = 100
@@ -96,3 +98,25 @@ class Judge:
             inventory: Of the ground, in cells like those of the split.
         """
         return np.asarray(inventory.class_counts(self.split.region('train')) >= LEAST)
+
+    def describe(self, inventory: Inventory) -> dict[str, Any]:
+        """What it saw and may judge, in labelled pixels, as JSON.
+
+        Args:
+            inventory: See :meth:`knows`.
+        """
+
+        def pixels(cells: NDArray[np.bool_]) -> int:
+            return int(inventory.class_counts(cells)[NODATA + 1 :].sum())
+
+        unlearned = (inventory.class_counts() > 0) & ~self.knows(inventory)
+        return {
+            'checkpoint': str(self.checkpoint),
+            'sha256': sha256(self.checkpoint),
+            'temperature': find_temperature(self.checkpoint) or 1.0,
+            'patch_size': self.patch_size,
+            'trained_px': pixels(self.split.region('train')),
+            'validated_px': pixels(self.split.region('val')),
+            'held_out_px': pixels(self.cells),
+            'unlearned': [LEGEND[code].name for code in LEGEND.codes if unlearned[code]],
+        }
