@@ -348,7 +348,7 @@ def error_of(capsys: pytest.CaptureFixture[str], *args: Any) -> str:
 
 QUICK = [
     '--model.model=unet_scratch', '--model.backbone=spectral32', '--model.weights=false', '--data.patch_size=16',
-    '--data.block_size=64', '--data.length=64', '--data.batch_size=8', '--data.num_workers=0', '--trainer.max_epochs=1',
+    '--block-size=64', '--data.length=64', '--data.batch_size=8', '--data.num_workers=0', '--trainer.max_epochs=1',
     '--trainer.accelerator=cpu', '--trainer.enable_progress_bar=false',
 ]  # fmt: skip
 

@@ -121,6 +121,9 @@ def _alone(folder: Path) -> Iterator[None]:
     with locked(folder / LOCK, f'another audit works in {folder}: wait for it, or choose another --output'):
         try:
             yield
+        except KeyboardInterrupt:
+            log.info('the same command goes on with what is finished in %s', folder)
+            raise
         finally:
             (folder / LOCK).unlink(missing_ok=True)
             with suppress(OSError):  # it is empty if nothing was begun, else there are folds to go on with
@@ -136,11 +139,14 @@ def _judge(args: argparse.Namespace, workshop: Any) -> tuple['CrossFitted', list
 
     data = workshop.settings.data
     grid, labels = data.open_images().grid, data.open_labels().rasters
-    splits = [] if args.checkpoints else draw_folds(data, args.folds)
+    splits = [] if args.checkpoints else draw_folds(data, args.folds, args.block_size)
     given = [Judge.of(Path(path)) for path in args.checkpoints or ()]
     for judge in given:
         judge.check_grid(grid)
-    what = {'checkpoints': [sha256(judge.checkpoint) for judge in given]} if given else {'folds': args.folds}
+    what: dict[str, Any] = (
+        {'checkpoints': [sha256(judge.checkpoint) for judge in given]} if given else {'folds': args.folds}
+    )
+    what['block_size'] = args.block_size
     workshop.open(what, overwrite=args.overwrite)
     maps, folds = [], []
     for number in range(1, len(splits or given) + 1):
@@ -232,6 +238,10 @@ def _parser() -> argparse.ArgumentParser:
     judges.add_argument(
         '--checkpoints', nargs='+', metavar='CKPT', help='networks that are there, in place of new ones: each judges '
         'the test ground of the split that it was trained on, as far as it lies a patch from all that it saw'
+    )  # fmt: skip
+    parser.add_argument(
+        '--block-size', type=int, metavar='PX', help='edge of the blocks of which folds are made (default: with which '
+        'the networks train on the most of each class)'
     )  # fmt: skip
     parser.add_argument(
         '--min-area', type=float, default=500.0, metavar='M2',

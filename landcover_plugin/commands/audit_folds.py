@@ -37,15 +37,21 @@ log = logging.getLogger(__name__)
 #: Options of fit that the audit itself decides.
 _OWN = (
     *('--ckpt_path', '--data.blocks', '--data.folds', '--data.fold', '--data.ratios', '--checkpoint.dirpath'),
-    *('--trainer.default_root_dir', '--data.aoi', '--data.bbox', '--data.bbox_wgs84'),
+    *('--data.block_size', '--trainer.default_root_dir', '--data.aoi', '--data.bbox', '--data.bbox_wgs84'),
 )
 
 #: Settings that change nothing in a network, so that folds made with others are gone on with.
 _INDIFFERENT = (
     *('config', 'ckpt_path', 'checkpoint', 'find', 'optimizer', 'lr_scheduler', 'return_predictions', 'verbose'),
     *('trainer.enable_progress_bar', 'trainer.default_root_dir', 'trainer.callbacks', 'trainer.logger'),
-    *('data.num_workers', 'data.cache', 'data.store', 'data.damaged'),
+    *('data.num_workers', 'data.cache', 'data.store', 'data.damaged', 'data.block_size'),
 )
+
+
+class Fold(LandcoverCLI):
+    """A training that the audit goes on with by itself."""
+
+    says_how_to_go_on = False
 
 
 class Settings(LandcoverCLI):
@@ -107,12 +113,10 @@ def read_settings(arguments: Sequence[str], checkpoints: Sequence[str] | None = 
     return settings
 
 
-def draw_folds(data: CataloniaDataModule, folds: int) -> list[Split]:
-    """The splits of all folds, as the settings say."""
-    s = data.settings
-    return cross_fit(
-        data.inventory(), folds=folds, patch_size=max(data.sizes), block_size=s.block_size, seed=s.split_seed
-    )
+def draw_folds(data: CataloniaDataModule, folds: int, block_size: int | None) -> list[Split]:
+    """The splits of all folds; blocks that suit fit, which gives up less ground between them, may be too small."""
+    largest, seed = max(data.sizes), data.settings.split_seed
+    return cross_fit(data.inventory(), folds=folds, patch_size=largest, block_size=block_size, seed=seed)
 
 
 class Workshop:
@@ -177,7 +181,7 @@ class Workshop:
     def _fit(self, folder: Path, resumed: Sequence[str]) -> Path:
         own = [f'--data.blocks={folder / "blocks.gpkg"}', '--data.folds=null']
         own += [f'--trainer.default_root_dir={folder}', f'--checkpoint.dirpath={folder}']
-        cli = LandcoverCLI('fit', [*self.arguments, *own, *resumed])
+        cli = Fold('fit', [*self.arguments, *own, *resumed])
         callback = cli.trainer.checkpoint_callback
         if not isinstance(callback, ModelCheckpoint) or not callback.best_model_path:
             raise LandcoverError('the training kept no checkpoint, which the audit needs: leave checkpoints enabled')

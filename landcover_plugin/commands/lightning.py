@@ -70,6 +70,9 @@ class LandcoverCLI(LightningCLI):
         args: The arguments behind it.
     """
 
+    #: Whether an interrupted training tells how it is gone on with.
+    says_how_to_go_on = True
+
     def __init__(self, command: str, args: list[str]) -> None:
         self.command = command
         super().__init__(
@@ -179,7 +182,7 @@ class LandcoverCLI(LightningCLI):
             if not self.trainer.interrupted:
                 raise
             last = getattr(self.trainer.checkpoint_callback, 'last_model_path', '')
-            if last:
+            if last and self.says_how_to_go_on:
                 log.info('to go on, give the same command and --ckpt_path %s', last)
             raise KeyboardInterrupt from None
 

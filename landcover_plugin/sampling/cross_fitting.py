@@ -18,6 +18,9 @@ from .inventory import Inventory
 #: Share of the ground beside a fold on which its network is validated and calibrated.
 VALIDATION = 0.15
 
+#: Least share of the labelled pixels to validate on.
+_VALIDATES = 0.01
+
 #: Edges of blocks that are tried, in patches.
 _EDGES = (8, 6, 5, 4, 3, 2)
 
@@ -56,7 +59,7 @@ def cross_fit(
         if count < max(folds, 3):  # one is held out, one trains, one validates
             continue
         found = list(_splits(inventory, blocks, folds=folds, patch_size=patch_size, seed=seed))
-        merit = min(training_share(inventory, split) for split in found)
+        merit = min(_merit(inventory, split) for split in found)
         if best is None or merit > best[0]:
             best = merit, found
         if count >= _ENOUGH:
@@ -90,6 +93,12 @@ def training_share(inventory: Inventory, split: Split) -> float:
     everything = inventory.class_counts()[1:]
     trains = inventory.class_counts(split.region('train'))[1:]
     return float(np.mean(trains[everything > 0] / everything[everything > 0]))
+
+
+def _merit(inventory: Inventory, split: Split) -> float:
+    """How good a split is to train on; one with hardly any validation ground comes after all others."""
+    validates = inventory.class_counts(split.region('val'))[1:].sum() / inventory.class_counts()[1:].sum()
+    return training_share(inventory, split) - (validates < _VALIDATES)
 
 
 def _labelled_blocks(inventory: Inventory, size: int) -> NDArray[np.int64]:
