@@ -33,6 +33,7 @@ COMMANDS = {
     'export': Command('export', 'write a trained model as PyTorch, ONNX and OpenVINO files with a model card'),
     'sample': Command('sample', 'draw points of a map to be interpreted in QGIS, for an accuracy assessment'),
     'areas': Command('areas', 'areas of the classes of a map, by zone, and as a sample corrects them'),
+    'audit': Command('audit', 'rank places where labels are probably wrong or the ground has changed'),
     'compare': Command('compare', 'where and how two maps, or a map and a label, differ'),
 }
 

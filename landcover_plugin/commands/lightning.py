@@ -73,6 +73,9 @@ class LandcoverCLI(LightningCLI):
         args: The arguments behind it.
     """
 
+    #: Whether an interrupted training tells how it is gone on with.
+    says_how_to_go_on = True
+
     def __init__(self, command: str, args: list[str]) -> None:
         self.command = command
         super().__init__(
@@ -215,7 +218,7 @@ class LandcoverCLI(LightningCLI):
             if not self.trainer.interrupted:
                 raise
             last = getattr(self.trainer.checkpoint_callback, 'last_model_path', '')
-            if last:
+            if last and self.says_how_to_go_on:
                 log.info('to go on, give the same command and --resume true (or --ckpt_path %s)', last)
             raise KeyboardInterrupt from None
 
@@ -280,7 +283,7 @@ def _settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     return names | {f'model.{k}': v for k, v in model.items() if k not in told and not k.startswith('_')}
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Drop advertisements and warnings that the user can do nothing about."""
     for name in ('lightning.pytorch', 'lightning.fabric'):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -307,6 +310,6 @@ def main(command: str, argv: list[str]) -> int:
     Raises:
         LandcoverError: If input or settings do not fit.
     """
-    _quieten()
+    quieten()
     LandcoverCLI(command, argv)
     return 0

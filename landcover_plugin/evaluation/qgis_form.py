@@ -14,7 +14,9 @@ _CONFIDENCE = {'high': 'high', 'medium': 'medium', 'low': 'low'}
 _DONE, _TODO = '55,170,85,255', '230,40,120,255'
 
 
-def style_row(layer: str, qml: str) -> dict[str, Any]:
+def style_row(
+    layer: str, qml: str, description: str = 'form and symbols for the interpretation of reference points'
+) -> dict[str, Any]:
     """A row of the table ``layer_styles``, with the columns that QGIS writes."""
     return {
         'f_table_catalog': '',
@@ -25,7 +27,7 @@ def style_row(layer: str, qml: str) -> dict[str, Any]:
         'styleQML': qml,
         'styleSLD': '',
         'useAsDefault': True,
-        'description': 'form and symbols for the interpretation of reference points',
+        'description': description,
         'owner': '',
         'ui': None,
         'update_time': datetime.now(UTC).replace(tzinfo=None, microsecond=0),
@@ -42,12 +44,12 @@ def point_style(legend: Legend = LEGEND, *, pixel: float) -> str:
     codes = {f'{code} {legend[code].name}': str(code) for code in legend.codes}
     fields = ''.join(
         (
-            _field('fid', 'Hidden', ''),
-            _field('id', 'TextEdit', ''),
-            _field('reference_code', 'ValueMap', _value_map(codes)),
-            _field('interpreter', 'TextEdit', ''),
-            _field('confidence', 'ValueMap', _value_map(_CONFIDENCE)),
-            _field('remark', 'TextEdit', '<Option name="IsMultiline" type="bool" value="true"/>'),
+            field('fid', 'Hidden', ''),
+            field('id', 'TextEdit', ''),
+            field('reference_code', 'ValueMap', value_map(codes)),
+            field('interpreter', 'TextEdit', ''),
+            field('confidence', 'ValueMap', value_map(_CONFIDENCE)),
+            field('remark', 'TextEdit', '<Option name="IsMultiline" type="bool" value="true"/>'),
         )
     )
     names = ('id', 'reference_code', 'interpreter', 'confidence', 'remark')
@@ -57,9 +59,9 @@ def point_style(legend: Legend = LEGEND, *, pixel: float) -> str:
         '<qgis version="3.28.0" styleCategories="Symbology|Fields|Forms|AttributeTable">\n'
         f'{_renderer(pixel)}'
         f'<fieldConfiguration>{fields}</fieldConfiguration>\n'
-        f'<aliases>{"".join(_alias(i, n, aliases.get(n, "")) for i, n in enumerate(names, 1))}</aliases>\n'
+        f'<aliases>{"".join(alias(i, n, aliases.get(n, "")) for i, n in enumerate(names, 1))}</aliases>\n'
         '<editorlayout>tablayout</editorlayout>\n'
-        f'<attributeEditorForm>{"".join(_element(i, n) for i, n in enumerate(names, 1))}</attributeEditorForm>\n'
+        f'<attributeEditorForm>{"".join(element(i, n) for i, n in enumerate(names, 1))}</attributeEditorForm>\n'
         '<editable><field name="id" editable="0"/>'
         + ''.join(f'<field name="{n}" editable="1"/>' for n in names[1:])
         + '</editable>\n<reuseLastValue><field name="interpreter" reuseLastValue="1"/></reuseLastValue>\n'
@@ -68,14 +70,15 @@ def point_style(legend: Legend = LEGEND, *, pixel: float) -> str:
     )
 
 
-def _field(name: str, widget: str, options: str) -> str:
+def field(name: str, widget: str, options: str) -> str:
+    """A column and the widget that shows it."""
     return (
         f'<field name="{name}"><editWidget type="{widget}"><config><Option type="Map">{options}</Option></config>'
         '</editWidget></field>'
     )
 
 
-def _value_map(values: dict[str, str]) -> str:
+def value_map(values: dict[str, str]) -> str:
     """A list keeps the order; QGIS sorts the entries of a plain map."""
     entries = ''.join(
         f'<Option type="Map"><Option name={quoteattr(label)} type="QString" value={quoteattr(value)}/></Option>'
@@ -84,11 +87,13 @@ def _value_map(values: dict[str, str]) -> str:
     return f'<Option name="map" type="List">{entries}</Option>'
 
 
-def _alias(index: int, field: str, text: str) -> str:
-    return f'<alias index="{index}" field="{field}" name={quoteattr(text)}/>'
+def alias(index: int, column: str, text: str) -> str:
+    """What the form calls a column."""
+    return f'<alias index="{index}" field="{column}" name={quoteattr(text)}/>'
 
 
-def _element(index: int, name: str) -> str:
+def element(index: int, name: str) -> str:
+    """A column as a line of the form."""
     return f'<attributeEditorField name="{name}" index="{index}" showLabel="1"/>'
 
 

@@ -64,7 +64,7 @@ class Split:
 def default_block_size(inventory: Inventory, patch_size: int) -> int:
     """Edge of blocks in pixels: as large as still gives about 60 labelled ones, at least two patches."""
     for patches in (8, 6, 4, 3):
-        ids = _block_ids(inventory, patches * patch_size)
+        ids = block_ids(inventory, patches * patch_size)
         if len(np.unique(ids[inventory.labelled > 0])) >= 60:
             return patches * patch_size
     return 2 * patch_size
@@ -194,7 +194,7 @@ def _quota(blocks: int, ratios: Sequence[float]) -> NDArray[np.int64]:
     return sizes
 
 
-def _block_ids(inventory: Inventory, block_size: int) -> NDArray[np.int32]:
+def block_ids(inventory: Inventory, block_size: int) -> NDArray[np.int32]:
     """Number of the block of each cell: an even division of rows and columns into blocks near the size asked."""
     along = [max(round(n * inventory.cell / block_size), 1) for n in inventory.shape]
     row, col = ((np.arange(n) * k) // n for n, k in zip(inventory.shape, along, strict=True))
@@ -214,7 +214,7 @@ def _labelled_blocks(
             f'block_size must be at least two patches, {2 * patch_size} px, to leave room for one beside the buffer, '
             f'got {size} px: choose larger blocks or a smaller patch_size'
         )
-    ids = _block_ids(inventory, size)
+    ids = block_ids(inventory, size)
     counts = np.zeros((ids.max() + 1, LEGEND.num_classes), dtype=np.int64)
     np.add.at(counts, ids, inventory.counts)
     counts = counts[:, NODATA + 1 :]
