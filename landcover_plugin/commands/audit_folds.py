@@ -29,6 +29,7 @@ from ..sampling.inventory_cache import cached_inventory
 from ..sampling.polygons import write_split
 from ..training.datamodule import CataloniaDataModule
 from ..training.judges import Judge
+from ..training.resuming import newest_state
 from ..training.temperature import sha256
 from .lightning import LandcoverCLI, quieten
 
@@ -43,6 +44,7 @@ _OWN = (
 #: Settings that change nothing in a network, so that folds made with others are gone on with.
 _INDIFFERENT = (
     *('config', 'ckpt_path', 'checkpoint', 'find', 'optimizer', 'lr_scheduler', 'return_predictions', 'verbose'),
+    *('keep', 'resume'),
     *('trainer.enable_progress_bar', 'trainer.default_root_dir', 'trainer.callbacks', 'trainer.logger'),
     *('data.num_workers', 'data.cache', 'data.store', 'data.damaged', 'data.block_size'),
 )
@@ -220,8 +222,8 @@ class Workshop:
 
 def _resumable(folder: Path) -> list[str]:
     """Arguments to go on with a training that was stopped, if there is one."""
-    last = folder / 'last.ckpt'
-    if not last.is_file():
+    last = newest_state(folder, folder)
+    if last is None:
         return []
     try:
         Judge.of(last)

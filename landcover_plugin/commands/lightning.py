@@ -180,15 +180,16 @@ class LandcoverCLI(LightningCLI):
         if config.ckpt_path:
             raise LandcoverError('--resume true looks for a checkpoint, --ckpt_path names one: give one of them')
         root = Path(config.trainer.default_root_dir)
-        state = newest_state(root)
+        state = newest_state(root, config.checkpoint.dirpath)
         if state is None:
             log.info('there is no run in %s to go on with: a new one begins', root)
             return
         log.info('going on with %s', state)
-        config.ckpt_path, run = str(state), state.parents[1]
+        config.ckpt_path = str(state)
         config.model.weights = False  # the checkpoint's come
         self.save_config_callback = None  # the YAML of the run is there
-        if config.trainer.logger in (None, True):
+        run = state.parents[1]
+        if config.trainer.logger in (None, True) and config.checkpoint.dirpath is None:
             config.trainer.logger = Namespace(
                 class_path='lightning.pytorch.loggers.TensorBoardLogger',
                 init_args=Namespace(save_dir=str(root), name=str(run.parent.relative_to(root)), version=run.name),

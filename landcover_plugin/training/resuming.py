@@ -66,6 +66,13 @@ class RunKeeper(ModelCheckpoint):
             enable_version_counter=False,
         )
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the folder."""
+        first = trainer.checkpoint_callback
+        if self.dirpath is None and isinstance(first, ModelCheckpoint) and first is not self:
+            self.dirpath = first.dirpath
+        super().setup(trainer, pl_module, stage)
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -131,12 +138,14 @@ def trained_patches(trainer: Trainer, batch_size: int) -> tuple[int, int]:
     return loop.epoch_progress.current.processed, batches * batch_size * trainer.world_size
 
 
-def newest_state(root: str | os.PathLike[str]) -> Path | None:
-    """The checkpoint of a folder of runs with which the latest run goes on, None if there is none.
+def newest_state(root: str | os.PathLike[str], dirpath: str | os.PathLike[str] | None = None) -> Path | None:
+    """The checkpoint with which the latest run goes on, None if there is none.
 
     Args:
-        root: ``trainer.default_root_dir``.
+        root: ``trainer.default_root_dir``, the folder of the runs.
+        dirpath: ``checkpoint.dirpath``, where checkpoints lie instead.
     """
     names = ('last.ckpt', f'{RESUME}.ckpt')
-    found = [path for name in names for path in Path(root).rglob(f'checkpoints/{name}')]
+    folders = Path(root).rglob('checkpoints') if dirpath is None else [Path(dirpath)]
+    found = [path for folder in folders for name in names if (path := folder / name).is_file()]
     return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
