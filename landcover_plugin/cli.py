@@ -34,6 +34,7 @@ COMMANDS = {
     'sample': Command('sample', 'draw points of a map to be interpreted in QGIS, for an accuracy assessment'),
     'areas': Command('areas', 'areas of the classes of a map, by zone, and as a sample corrects them'),
     'compare': Command('compare', 'where and how two maps, or a map and a label, differ'),
+    'view': Command('view', 'look at images, labels, maps and audits on a web map in the browser'),
 }
 
 _EXAMPLES = """\

@@ -1,0 +1,226 @@
+"""Rasters as square tiles of a web map, read through overviews and never beyond a bounded number of pixels."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import morecantile
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import Interleaving
+from rasterio.transform import from_bounds
+from rasterio.warp import calculate_default_transform, transform_bounds
+from rio_tiler.reader import part
+
+from ..errors import LandcoverError
+from ..grid import PixelGrid
+from ..rasters.opening import address, check_whole, file_version, on_server, read_failed, server_settings
+from ..rasters.reading import GDAL_ERRORS
+
+#: Edge of a tile in pixels.
+TILE = 256
+
+#: Bytes that are decoded for one tile at most: a raster without overviews is not read from afar.
+MAX_BYTES = 2**25
+
+#: Deepest zoom of the tiles; a pixel is then 4 cm wide.
+MAX_ZOOM = 22
+
+_MATRIX = morecantile.tms.get('WebMercatorQuad')
+_CRS = _MATRIX.rasterio_crs
+
+#: Metres of the Web Mercator plane that a pixel of zoom 0 covers.
+_ZOOM_0 = 2 * math.pi * 6_378_137 / TILE
+
+#: Zooms beyond that of the raster's own pixels at which tiles are still made; later ones are enlarged by the browser.
+_DEEPER = 2
+
+
+#: An overview may be coarser than the map by so much: factors of sizes that no power of two divides are odd.
+_ROUNDING = 1.02
+
+
+class Tile(NamedTuple):
+    """A tile of the Web Mercator pyramid: zoom, column from the west, row from the north."""
+
+    z: int
+    x: int
+    y: int
+
+    @property
+    def exists(self) -> bool:
+        """Whether the pyramid has it.
+
+        Examples:
+            >>> Tile(1, 1, 0).exists, Tile(1, 2, 0).exists
+            (True, False)
+        """
+        return 0 <= self.z <= MAX_ZOOM and 0 <= self.x < 2**self.z and 0 <= self.y < 2**self.z
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Its bounds in metres of the Web Mercator plane (EPSG:3857)."""
+        left, bottom, right, top = _MATRIX.xy_bounds(morecantile.Tile(self.x, self.y, self.z))
+        return left, bottom, right, top
+
+
+class _Facts(NamedTuple):
+    """Grid, width of a pixel on the Web Mercator plane, factors of the overviews, bytes decoded for a pixel."""
+
+    grid: PixelGrid
+    width: float
+    overviews: list[int]
+    depth: int
+
+
+@dataclass(frozen=True)
+class TileSource:
+    """One raster whose tiles are asked for.
+
+    Args:
+        path: As GDAL reads it.
+        nodata: Value of pixels that are not shown; may be NaN.
+
+    Raises:
+        LandcoverError: On first use, if the file cannot be opened, is truncated, or has no CRS.
+    """
+
+    path: str
+    nodata: float
+
+    @cached_property
+    def _facts(self) -> '_Facts':
+        """What the header says."""
+        check_whole(self.path)
+        with self._open() as src:
+            grid, overviews, depth = PixelGrid.of(src), src.overviews(1), np.dtype(src.dtypes[0]).itemsize
+            depth *= src.count if src.interleaving is Interleaving.pixel else 1
+        try:
+            transform = calculate_default_transform(grid.crs, _CRS, grid.width, grid.height, *grid.bounds())[0]
+        except GDAL_ERRORS as e:
+            raise LandcoverError(
+                f'{address(self.path)} cannot be shown on a web map: no transformation leads from {grid.crs} there; '
+                'warp it first (gdalwarp)'
+            ) from e
+        return _Facts(grid, float(transform.a), list(overviews), depth)
+
+    @property
+    def grid(self) -> PixelGrid:
+        """The raster's own pixels."""
+        return self._facts.grid
+
+    @cached_property
+    def bounds_wgs84(self) -> tuple[float, float, float, float]:
+        """West, south, east, north in degrees."""
+        west, south, east, north = transform_bounds(self.grid.crs, 'EPSG:4326', *self.grid.bounds())
+        return west, south, east, north
+
+    @cached_property
+    def bounds_mercator(self) -> tuple[float, float, float, float]:
+        """Bounds in metres of the Web Mercator plane."""
+        left, bottom, right, top = transform_bounds(self.grid.crs, _CRS, *self.grid.bounds())
+        return left, bottom, right, top
+
+    @property
+    def own_zoom(self) -> int:
+        """The first zoom at which a pixel of the map is no wider than one of the raster."""
+        return min(max(math.ceil(math.log2(_ZOOM_0 / self._facts.width)), 0), MAX_ZOOM)
+
+    @property
+    def max_zoom(self) -> int:
+        """The deepest zoom of tiles; those beyond would show nothing new."""
+        return min(self.own_zoom + _DEEPER, MAX_ZOOM)
+
+    @cached_property
+    def min_zoom(self) -> int:
+        """The zoom from which a tile can be made of at most :data:`MAX_BYTES` bytes."""
+        return next((z for z in range(self.own_zoom) if self._bytes(z) <= MAX_BYTES), self.own_zoom)
+
+    def _bytes(self, zoom: int) -> float:
+        """Bytes that are decoded for a tile, at most."""
+        grid, factor = self.grid, self._factor(zoom)
+        level = self._level(zoom)
+        overview = 1 if level is None else self._facts.overviews[level]
+        rows, cols = (min(TILE * factor, length) / overview for length in (grid.height, grid.width))
+        return rows * cols * self._facts.depth
+
+    def _factor(self, zoom: int) -> float:
+        """Pixels of the raster along one pixel of the map."""
+        return _ZOOM_0 / 2**zoom / self._facts.width
+
+    def _level(self, zoom: int) -> int | None:
+        """The coarsest overview that is no coarser than the map; None where the raster itself is needed."""
+        fine = [n for n, o in enumerate(self._facts.overviews) if o <= self._factor(zoom) * _ROUNDING]
+        return max(fine, key=lambda n: self._facts.overviews[n], default=None)
+
+    @property
+    def version(self) -> int:
+        """Changes when the file does."""
+        return file_version(self.path)
+
+    def meets(self, tile: Tile) -> bool:
+        """Whether a tile shows some of the raster."""
+        own, its = self.bounds_mercator, tile.bounds
+        return own[0] < its[2] and own[2] > its[0] and own[1] < its[3] and own[3] > its[1]
+
+    def read(self, tile: Tile, indexes: list[int], *, resampling: str = 'nearest') -> NDArray[Any]:
+        """Pixels of a tile, shape ``(bands, 256, 256)``; :attr:`nodata` outside the raster.
+
+        Args:
+            tile: At :attr:`min_zoom` or deeper.
+            indexes: Bands, counted from 1.
+            resampling: ``nearest`` or ``bilinear``, of the warp to Web Mercator.
+
+        Raises:
+            LandcoverError: If the file cannot be read there, or not without decoding too much of it.
+        """
+        if tile.z < self.min_zoom:
+            raise LandcoverError(self.too_far)
+        try:
+            with server_settings(self.path), self._open(self._level(tile.z)) as src:
+                image = part(
+                    src,
+                    tile.bounds,
+                    dst_crs=_CRS,
+                    indexes=indexes,
+                    nodata=self.nodata,
+                    reproject_method=resampling,  # type: ignore[arg-type]
+                    # Warped straight to the pixels of the tile: left to itself, it would warp the raster's own.
+                    vrt_options={'transform': from_bounds(*tile.bounds, TILE, TILE), 'width': TILE, 'height': TILE},
+                    height=TILE,
+                    width=TILE,
+                )
+        except GDAL_ERRORS as e:
+            raise read_failed(self.path, e) from e
+        return np.asarray(image.array.data)
+
+    @property
+    def too_far(self) -> str:
+        """Why the raster is not shown from afar, and what helps."""
+        return (
+            f'{self.name} is shown from zoom {self.min_zoom} on: it has no overviews, and smaller scales would read '
+            f'too much of it; make some with gdaladdo -r {"mode" if self._is_byte else "average"} {self.name}'
+        )
+
+    @property
+    def name(self) -> str:
+        """Name of the file."""
+        return Path(self.path).name
+
+    @cached_property
+    def _is_byte(self) -> bool:
+        with self._open() as src:
+            return bool(src.dtypes[0] == 'uint8')
+
+    def _open(self, level: int | None = None) -> rasterio.DatasetReader:
+        """A handle of the raster, or of one of its overviews."""
+        if not on_server(self.path) and not Path(self.path).exists():
+            raise LandcoverError(f'{self.path} is gone: it was moved or deleted while it was being looked at')
+        try:
+            with server_settings(self.path):
+                return rasterio.open(self.path, **({} if level is None else {'OVERVIEW_LEVEL': level}))
+        except GDAL_ERRORS as e:
+            raise read_failed(self.path, e) from e
