@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import morecantile
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Interleaving
 from rasterio.transform import from_bounds
@@ -17,8 +16,9 @@ from rio_tiler.reader import part
 
 from ..errors import LandcoverError
 from ..grid import PixelGrid
-from ..rasters.opening import address, check_whole, file_version, on_server, read_failed, server_settings
+from ..rasters.opening import address, check_whole, file_version, read_failed, server_settings
 from ..rasters.reading import GDAL_ERRORS
+from .handles import HANDLES
 
 #: Edge of a tile in pixels.
 TILE = 256
@@ -41,6 +41,11 @@ _DEEPER = 2
 
 #: An overview may be coarser than the map by so much: factors of sizes that no power of two divides are odd.
 _ROUNDING = 1.02
+
+
+#: Warped straight to the pixels of the tile: left to itself, rio-tiler would warp the raster's own and thin them out.
+#: With a band for validity GDAL 3.12 takes half the time, for the same pixels.
+_WARP = {'width': TILE, 'height': TILE, 'add_alpha': True}
 
 
 class Tile(NamedTuple):
@@ -95,7 +100,7 @@ class TileSource:
     def _facts(self) -> '_Facts':
         """What the header says."""
         check_whole(self.path)
-        with self._open() as src:
+        with HANDLES.borrow(self.path) as src:
             grid, overviews, depth = PixelGrid.of(src), src.overviews(1), np.dtype(src.dtypes[0]).itemsize
             depth *= src.count if src.interleaving is Interleaving.pixel else 1
         try:
@@ -180,7 +185,7 @@ class TileSource:
         if tile.z < self.min_zoom:
             raise LandcoverError(self.too_far)
         try:
-            with server_settings(self.path), self._open(self._level(tile.z)) as src:
+            with server_settings(self.path), HANDLES.borrow(self.path, self._level(tile.z)) as src:
                 image = part(
                     src,
                     tile.bounds,
@@ -188,8 +193,7 @@ class TileSource:
                     indexes=indexes,
                     nodata=self.nodata,
                     reproject_method=resampling,  # type: ignore[arg-type]
-                    # Warped straight to the pixels of the tile: left to itself, it would warp the raster's own.
-                    vrt_options={'transform': from_bounds(*tile.bounds, TILE, TILE), 'width': TILE, 'height': TILE},
+                    vrt_options=_WARP | {'transform': from_bounds(*tile.bounds, TILE, TILE)},
                     height=TILE,
                     width=TILE,
                 )
@@ -212,15 +216,5 @@ class TileSource:
 
     @cached_property
     def _is_byte(self) -> bool:
-        with self._open() as src:
+        with HANDLES.borrow(self.path) as src:
             return bool(src.dtypes[0] == 'uint8')
-
-    def _open(self, level: int | None = None) -> rasterio.DatasetReader:
-        """A handle of the raster, or of one of its overviews."""
-        if not on_server(self.path) and not Path(self.path).exists():
-            raise LandcoverError(f'{self.path} is gone: it was moved or deleted while it was being looked at')
-        try:
-            with server_settings(self.path):
-                return rasterio.open(self.path, **({} if level is None else {'OVERVIEW_LEVEL': level}))
-        except GDAL_ERRORS as e:
-            raise read_failed(self.path, e) from e
