@@ -65,7 +65,10 @@ def make_app(scene: Scene, names: Collection[str] = ()) -> Starlette:
 def _told(request: Request, error: Exception) -> Response:
     """What went wrong with the files, in its sentence."""
     log.warning('%s', error)
-    return PlainTextResponse(' '.join(str(error).split()), 422, headers={'Cache-Control': 'no-store'})
+    told = ' '.join(str(error).split())
+    for folder in request.app.state.scene.folders:  # the browser may be on another machine
+        told = told.replace(folder, '')
+    return PlainTextResponse(told, 422, headers={'Cache-Control': 'no-store'})
 
 
 def _http_error(request: Request, error: Exception) -> Response:

@@ -73,9 +73,18 @@ class Handles:
                 self._idle.pop(0)[1].close()
 
 
+def check_there(path: str) -> None:
+    """Find out whether a local file is still there.
+
+    Raises:
+        LandcoverError: If it is not.
+    """
+    if not on_server(path) and not Path(path).exists():
+        raise LandcoverError(f'{path} is gone: it was moved or deleted while it was being looked at')
+
+
 def _open(key: _Key) -> DatasetReader:
-    if not on_server(key.path) and not Path(key.path).exists():
-        raise LandcoverError(f'{key.path} is gone: it was moved or deleted while it was being looked at')
+    check_there(key.path)
     options = {} if key.level is None else {'OVERVIEW_LEVEL': key.level}
     try:
         with server_settings(key.path):

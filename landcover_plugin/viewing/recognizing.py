@@ -69,9 +69,9 @@ def recognize(paths: Sequence[str | os.PathLike[str]]) -> Found:
     for name in map(vsi_path, paths):
         named = not _is_folder(name)
         for file in sorted(files_below(name)):
-            if (named or _LOOKED_AT.match(file)) and (real := os.path.realpath(file)) not in seen:
+            real = os.path.realpath(file)
+            if (named or _LOOKED_AT.match(file)) and real not in seen and _add(found, file, named=named):
                 seen.add(real)
-                _add(found, file, named=named)
     _join_beside(found)
     if not (found.images or found.labels or found.maps or found.percents or found.suspects):
         raise LandcoverError(f'there is nothing to look at in {", ".join(map(str, paths))}: {_EXPECTED}')
@@ -82,8 +82,8 @@ def _is_folder(name: str) -> bool:
     return Path(name).is_dir() or (name.startswith('/vsi') and not _LOOKED_AT.match(name))
 
 
-def _add(found: Found, file: str, *, named: bool) -> None:
-    """Note what a file is; one that was named must be something."""
+def _add(found: Found, file: str, *, named: bool) -> bool:
+    """Note what a file is, if it can be shown; one that was named must be."""
     match what_is(file, named=named):
         case 'image':
             found.images.append(file)
@@ -99,6 +99,8 @@ def _add(found: Found, file: str, *, named: bool) -> None:
             raise LandcoverError(f'{address(file)} is nothing that can be shown{_why(file)}: {_EXPECTED}')
         case other:
             log.debug('%s is left out (%s)', file, other)
+            return False
+    return True
 
 
 def what_is(file: str, *, named: bool) -> What | None:

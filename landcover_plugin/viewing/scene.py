@@ -128,6 +128,13 @@ class Scene:
         east, north = (max(b[i] for b in every) for i in (2, 3))
         return west, south, east, north
 
+    @cached_property
+    def folders(self) -> list[str]:
+        """Where the files lie, the longest names first; each ends in a slash."""
+        paths = {source.path for layer in self.layers.values() for source in layer.sources}
+        paths |= {str(suspects.path) for suspects in self.suspects.values()}
+        return sorted({f'{Path(path).parent}/' for path in paths} - {'./', '//'}, key=len, reverse=True)
+
     def document(self) -> dict[str, Any]:
         """What the browser is told, as JSON; no path is in it, only names of files."""
         bands = list(self.mosaics.bands) if self.mosaics else []

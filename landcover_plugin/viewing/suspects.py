@@ -16,6 +16,7 @@ import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
 
 from ..errors import LandcoverError
+from .handles import check_there
 
 #: Name of the layer that ``landcover audit`` writes.
 LAYER = 'suspects'
@@ -108,8 +109,7 @@ class Suspects:
             return self._read[1]
 
     def _fetch(self) -> gpd.GeoDataFrame:
-        if not self.path.exists():
-            raise LandcoverError(f'{self.path} is gone: it was moved or deleted while it was being looked at')
+        check_there(str(self.path))
         try:
             frame = pyogrio.read_dataframe(self.path, layer=LAYER, fid_as_index=True)
         except (DataSourceError, DataLayerError, ValueError) as e:

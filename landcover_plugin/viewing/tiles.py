@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from ..errors import LandcoverError
 from ..grid import PixelGrid
 from ..rasters.opening import address, check_whole, file_version, read_failed, server_settings
 from ..rasters.reading import GDAL_ERRORS
-from .handles import HANDLES
+from .handles import HANDLES, check_there
 
 #: Edge of a tile in pixels.
 TILE = 256
@@ -28,6 +28,8 @@ MAX_BYTES = 2**25
 
 #: Deepest zoom of the tiles; a pixel is then 4 cm wide.
 MAX_ZOOM = 22
+
+Bounds = tuple[float, float, float, float]
 
 _MATRIX = morecantile.tms.get('WebMercatorQuad')
 _CRS = _MATRIX.rasterio_crs
@@ -44,8 +46,8 @@ _ROUNDING = 1.02
 
 
 #: Warped straight to the pixels of the tile: left to itself, rio-tiler would warp the raster's own and thin them out.
-#: With a band for validity GDAL 3.12 takes half the time, for the same pixels.
-_WARP = {'width': TILE, 'height': TILE, 'add_alpha': True}
+#: With a band for validity, GDAL 3.12 warps the bands that are asked for; without it, all.
+_WARP = {'width': TILE, 'height': TILE, 'nodata': None, 'add_alpha': True}
 
 
 class Tile(NamedTuple):
@@ -66,19 +68,49 @@ class Tile(NamedTuple):
         return 0 <= self.z <= MAX_ZOOM and 0 <= self.x < 2**self.z and 0 <= self.y < 2**self.z
 
     @property
-    def bounds(self) -> tuple[float, float, float, float]:
+    def bounds(self) -> Bounds:
         """Its bounds in metres of the Web Mercator plane (EPSG:3857)."""
         left, bottom, right, top = _MATRIX.xy_bounds(morecantile.Tile(self.x, self.y, self.z))
         return left, bottom, right, top
 
 
 class _Facts(NamedTuple):
-    """Grid, width of a pixel on the Web Mercator plane, factors of the overviews, bytes decoded for a pixel."""
+    """What the header of a raster says.
+
+    Attributes:
+        grid: Its pixels.
+        width: Of a pixel on the Web Mercator plane, in metres.
+        overviews: Factors of its overviews.
+        depth: Bytes that are decoded for a pixel.
+        bounds_wgs84: In degrees.
+        bounds_mercator: In metres of the Web Mercator plane.
+    """
 
     grid: PixelGrid
     width: float
     overviews: list[int]
     depth: int
+    bounds_wgs84: Bounds
+    bounds_mercator: Bounds
+
+
+@lru_cache(maxsize=256)
+def _facts(path: str, version: int) -> _Facts:
+    """Read them; anew when the file changes."""
+    check_there(path)
+    check_whole(path)
+    with HANDLES.borrow(path) as src:
+        grid, overviews, depth = PixelGrid.of(src), list(src.overviews(1)), np.dtype(src.dtypes[0]).itemsize
+        depth *= src.count if src.interleaving is Interleaving.pixel else 1
+    try:
+        transform = calculate_default_transform(grid.crs, _CRS, grid.width, grid.height, *grid.bounds())[0]
+        bounds = [transform_bounds(grid.crs, crs, *grid.bounds()) for crs in ('EPSG:4326', _CRS)]
+    except GDAL_ERRORS as e:
+        raise LandcoverError(
+            f'{address(path)} cannot be shown on a web map: no transformation leads from {grid.crs} there; '
+            'warp it first (gdalwarp)'
+        ) from e
+    return _Facts(grid, float(transform.a), overviews, depth, *bounds)
 
 
 @dataclass(frozen=True)
@@ -96,38 +128,19 @@ class TileSource:
     path: str
     nodata: float
 
-    @cached_property
-    def _facts(self) -> '_Facts':
-        """What the header says."""
-        check_whole(self.path)
-        with HANDLES.borrow(self.path) as src:
-            grid, overviews, depth = PixelGrid.of(src), src.overviews(1), np.dtype(src.dtypes[0]).itemsize
-            depth *= src.count if src.interleaving is Interleaving.pixel else 1
-        try:
-            transform = calculate_default_transform(grid.crs, _CRS, grid.width, grid.height, *grid.bounds())[0]
-        except GDAL_ERRORS as e:
-            raise LandcoverError(
-                f'{address(self.path)} cannot be shown on a web map: no transformation leads from {grid.crs} there; '
-                'warp it first (gdalwarp)'
-            ) from e
-        return _Facts(grid, float(transform.a), list(overviews), depth)
+    @property
+    def _facts(self) -> _Facts:
+        return _facts(self.path, self.version)
 
     @property
     def grid(self) -> PixelGrid:
         """The raster's own pixels."""
         return self._facts.grid
 
-    @cached_property
-    def bounds_wgs84(self) -> tuple[float, float, float, float]:
+    @property
+    def bounds_wgs84(self) -> Bounds:
         """West, south, east, north in degrees."""
-        west, south, east, north = transform_bounds(self.grid.crs, 'EPSG:4326', *self.grid.bounds())
-        return west, south, east, north
-
-    @cached_property
-    def bounds_mercator(self) -> tuple[float, float, float, float]:
-        """Bounds in metres of the Web Mercator plane."""
-        left, bottom, right, top = transform_bounds(self.grid.crs, _CRS, *self.grid.bounds())
-        return left, bottom, right, top
+        return self._facts.bounds_wgs84
 
     @property
     def own_zoom(self) -> int:
@@ -139,7 +152,7 @@ class TileSource:
         """The deepest zoom of tiles; those beyond would show nothing new."""
         return min(self.own_zoom + _DEEPER, MAX_ZOOM)
 
-    @cached_property
+    @property
     def min_zoom(self) -> int:
         """The zoom from which a tile can be made of at most :data:`MAX_BYTES` bytes."""
         return next((z for z in range(self.own_zoom) if self._bytes(z) <= MAX_BYTES), self.own_zoom)
@@ -168,7 +181,7 @@ class TileSource:
 
     def meets(self, tile: Tile) -> bool:
         """Whether a tile shows some of the raster."""
-        own, its = self.bounds_mercator, tile.bounds
+        own, its = self._facts.bounds_mercator, tile.bounds
         return own[0] < its[2] and own[2] > its[0] and own[1] < its[3] and own[3] > its[1]
 
     def read(self, tile: Tile, indexes: list[int], *, resampling: str = 'nearest') -> NDArray[Any]:
@@ -190,7 +203,7 @@ class TileSource:
                     src,
                     tile.bounds,
                     dst_crs=_CRS,
-                    indexes=indexes,
+                    indexes=[*indexes, src.count + 1],
                     nodata=self.nodata,
                     reproject_method=resampling,  # type: ignore[arg-type]
                     vrt_options=_WARP | {'transform': from_bounds(*tile.bounds, TILE, TILE)},
@@ -199,22 +212,18 @@ class TileSource:
                 )
         except GDAL_ERRORS as e:
             raise read_failed(self.path, e) from e
-        return np.asarray(image.array.data)
+        *bands, valid = image.array.data
+        return np.where(valid != 0, bands, np.array(self.nodata, dtype=image.array.dtype))
 
     @property
     def too_far(self) -> str:
         """Why the raster is not shown from afar, and what helps."""
         return (
             f'{self.name} is shown from zoom {self.min_zoom} on: it has no overviews, and smaller scales would read '
-            f'too much of it; make some with gdaladdo -r {"mode" if self._is_byte else "average"} {self.name}'
+            f'too much of it; make some with gdaladdo -r {"mode" if self._facts.depth == 1 else "average"} {self.name}'
         )
 
     @property
     def name(self) -> str:
         """Name of the file."""
         return Path(self.path).name
-
-    @cached_property
-    def _is_byte(self) -> bool:
-        with HANDLES.borrow(self.path) as src:
-            return bool(src.dtypes[0] == 'uint8')

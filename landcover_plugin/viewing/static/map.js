@@ -111,15 +111,23 @@ function makeDraggable(divider) {
   }
 }
 
+const lent = new Set(); // layers that swiping switched on, and will switch off
+
 /** Begin or end swiping: at first two layers of classes beside each other, or the topmost over what is below. */
 export function toggleSwipe() {
   state.swipe = state.swipe === null ? 0.5 : null;
+  if (state.swipe === null) {
+    for (const layer of state.layers.values()) Object.assign(layer, { side: 'both', on: layer.on && !lent.has(layer) });
+    lent.clear();
+  }
   const layers = [...state.layers.values()];
   if (state.swipe !== null && layers.every((l) => !l.on || l.side === 'both')) {
     const kinds = (kind) => state.scene.layers.filter((l) => l.kind === kind).map((l) => state.layers.get(l.id));
     const [left, right] = kinds('map').length && kinds('labels').length ? [kinds('labels')[0], kinds('map')[0]] : pair(layers);
-    if (left) Object.assign(left, { on: true, side: 'left' });
-    if (right) Object.assign(right, { on: true, side: 'right' });
+    for (const [side, layer] of Object.entries({ left, right })) {
+      if (layer && !layer.on) lent.add(layer);
+      if (layer) Object.assign(layer, { side, on: true });
+    }
   }
   change('layers');
   change('swipe');

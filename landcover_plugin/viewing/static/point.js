@@ -99,6 +99,7 @@ function bars(byCode) {
 
 function spectra({ spectra: found }) {
   if (!found.length) return [];
+  if (found.every((s) => !s.reflectance)) return [el('h3', {}, 'Reflectance'), el('p', { class: 'count' }, 'nothing was measured here')];
   const months = found.map((s, n) => el('span', {}, el('i', { class: 'dash', style: { background: LINES[n % LINES.length] } }), s.name, s.reflectance ? '' : ' (no data)'));
   return [el('h3', {}, 'Reflectance'), spectraPlot(found, state.scene.wavelengths, state.scene.bands), el('div', { class: 'months' }, months)];
 }
