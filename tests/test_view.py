@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tomllib
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,11 +30,12 @@ from starlette.testclient import TestClient
 
 from landcover_plugin.commands import view
 from landcover_plugin.errors import LandcoverError
-from landcover_plugin.legend import LEGEND
+from landcover_plugin.legend import LEGEND, PARENTS
 from landcover_plugin.viewing import suspects as suspects_module
 from landcover_plugin.viewing.app import STATIC, make_app
 from landcover_plugin.viewing.handles import HANDLES
 from landcover_plugin.viewing.scene import Scene
+from landcover_plugin.viewing.serving import listen
 from landcover_plugin.viewing.suspects import Suspects
 from landcover_plugin.viewing.tiles import Tile, TileSource
 
@@ -351,6 +353,13 @@ def test_the_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
     assert 'BSD 2-Clause' in (STATIC / 'vendor' / 'leaflet' / 'LICENSE').read_text(encoding='utf-8')
 
 
+def test_the_page_is_packed_into_the_wheel() -> None:
+    package = STATIC.parents[1]
+    settings = tomllib.loads((package.parent / 'pyproject.toml').read_text(encoding='utf-8'))['tool']['setuptools']
+    packed = {file for pattern in settings['package-data'][package.name] for file in package.glob(pattern)}
+    assert {file for file in STATIC.rglob('*') if file.is_file()} <= packed
+
+
 def test_the_browser_is_told_no_path(client: TestClient, folder: Path) -> None:
     told = client.get('/api/scene')
     assert str(folder) not in told.text
@@ -490,6 +499,49 @@ def test_help_needs_no_package() -> None:
         [sys.executable, '-c', f'{code}; main(["view", "--help"])'], capture_output=True, text=True, check=True
     )
     assert '127.0.0.1' in done.stdout and 'landcover view data map.tif' in done.stdout
+
+
+def test_answers_are_not_held_back() -> None:
+    with listen('127.0.0.1', 0) as sock:
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_files_of_a_month_are_one_layer(tmp_path: Path) -> None:
+    image = analytic_image()
+    for number, columns in enumerate((slice(0, 30), slice(24, 53))):
+        origin = ORIGIN[0] + 10 * columns.start, ORIGIN[1]
+        part = image[:, :, columns]
+        write_image(tmp_path / f'part{number}', part, origin=origin, nodata=0)
+    whole = write_image(tmp_path / 'whole', image, nodata=0)
+    tile = tile_at(*MIDDLE, 15)
+    parts = browser(tmp_path / 'part0', tmp_path / 'part1')
+    assert [layer['id'] for layer in parts.get('/api/scene').json()['layers']] == ['image-2018-04']
+    assert (
+        picture(parts, 'image-2018-04', tile)[..., 3] == picture(browser(whole), 'image-2018-04', tile)[..., 3]
+    ).all()
+
+
+def test_reflectance_in_floats_with_nan_is_shown_and_told(tmp_path: Path) -> None:
+    image = (analytic_image() / 65_536).astype(np.float32)
+    image[:, :, :9] = np.nan
+    write_image(tmp_path, image, nodata=np.nan)
+    client = TestClient(make_app(Scene([tmp_path], reflectance_scale=2, reflectance_offset=-0.1)), base_url=HOST)
+    tile = tile_at(*MIDDLE, 15)
+    valid = np.isfinite(warped(next(tmp_path.glob('S2_*')), tile, Resampling.nearest)[0])
+    assert 0 < valid.mean() < 1 and (picture(client, 'image-2018-04', tile)[..., 3] == 255 * valid).all()
+    (lon,), (lat,) = rasterio.warp.transform('EPSG:32631', 'EPSG:4326', [MIDDLE[0]], [MIDDLE[1]])
+    told = client.get('/api/point', params={'lon': lon, 'lat': lat}).json()['spectra'][0]['reflectance']
+    assert told['B03'] == pytest.approx((float(image[1, 20, 26]) - 0.1) / 2, abs=1e-5)
+
+
+def test_the_41_values_become_the_12_classes(tmp_path: Path) -> None:
+    values = (np.arange(41 * 30).reshape(30, 41) % 41 + 1).astype(np.uint8)
+    label = write_label(tmp_path, values, name='cobertes_2018.tif', gsd=10)
+    tile = tile_at(ORIGIN[0] + 200, ORIGIN[1] - 150, 17)
+    found = warped(label, tile, Resampling.nearest)[0]
+    table = np.array([0, *(p.code for p in PARENTS)], dtype=np.uint8)
+    shown = picture(browser(label), 'labels-2018', tile)
+    assert (shown[found > 0, :3] == LEGEND.palette[table[found[found > 0]]]).all() and (found > 0).any()
 
 
 @pytest.mark.skipif(not RELOCATED.exists(), reason='needs the relocated pixels')

@@ -1,6 +1,7 @@
 """Everything that is looked at: layers by id, the legend, the audits; and what the browser is told of them."""
 
 import datetime
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -21,6 +22,8 @@ from .pictures import AGREES, DIFFERS, ramp
 from .recognizing import Found, recognize
 from .suspects import Suspects
 from .tiles import TileSource
+
+log = logging.getLogger(__name__)
 
 #: Combinations of bands that are offered where the image has them.
 COMBINATIONS = {
@@ -66,13 +69,17 @@ class Scene:
         self.suspects = {f'suspects-{n}': Suspects(path) for n, path in enumerate(found.suspects)}
         self.legend = self._legend(found)
         self.layers: Mapping[str, Layer] = {layer.id: layer for layer in self._layers(found)}
-        for layer in self.layers.values():  # refuses damaged files now rather than in the browser
-            for source in layer.sources:
-                _ = source.min_zoom, source.bounds_wgs84
+        self._warn_of_missing_overviews()
         if not self.layers:
             raise LandcoverError(
                 f'{", ".join(found.suspects)}: name the image and the labels too, by which suspects are judged'
             )
+
+    def _warn_of_missing_overviews(self) -> None:
+        """Name the rasters that cannot be shown from afar; this also opens each, and so refuses damaged ones."""
+        for source in {s.path: s for layer in self.layers.values() for s in layer.sources}.values():
+            if source.min_zoom:
+                log.warning('%s', source.too_far)
 
     def _legend(self, found: Found) -> Legend:
         """The classes, in the colours of the first labels or the first map that has a colour table."""
