@@ -4,7 +4,8 @@
 
 Writes an image of 10 bands (blocks of 256 px, interleaved by pixel, deflate, overviews by average), labels and a map
 (COGs with overviews by majority), starts `landcover view` on them as a user would, and asks for tiles of each layer at
-each zoom over HTTP, one after the other, each for the first time. Prints median and 95 % quantile in milliseconds. The
+each zoom over HTTP, one after the other, each for the first time. Prints median and 95 % quantile in milliseconds, and the
+mean of what the server computed (on Linux), which other work on the machine does not change. The
 pixels are squares of 4 x 4 equal ones, so that the files stay small: real pixels take longer to decode. The files are
 removed at the end.
 """
@@ -89,15 +90,15 @@ def write_files(folder: Path, size: int) -> list[Path]:
 
 
 @contextmanager
-def served(paths: list[Path]) -> Iterator[http.client.HTTPConnection]:
-    """`landcover view` on some files."""
+def served(paths: list[Path]) -> Iterator[tuple[http.client.HTTPConnection, int]]:
+    """`landcover view` on some files, and its process."""
     command = [sys.executable, '-m', 'landcover_plugin', 'view', *map(str, paths), '--port', '0', '--no-open']
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         found = re.search(r'http://([\d.]+):(\d+)/', server.stdout.readline() if server.stdout else '')
         if not found:
             sys.exit('landcover view did not start')
         try:
-            yield http.client.HTTPConnection(found[1], int(found[2]), timeout=60)
+            yield http.client.HTTPConnection(found[1], int(found[2]), timeout=60), server.pid
         finally:
             server.send_signal(signal.SIGINT)
             server.wait(20)
@@ -124,13 +125,23 @@ def tiles(bounds: list[float], zoom: int, most: int, rng: np.random.Generator) -
     return [morecantile.Tile(first.x + int(n) % cols, first.y + int(n) // cols, zoom) for n in chosen]
 
 
-def measure(connection: http.client.HTTPConnection, most: int) -> list[dict[str, Any]]:
+def cpu_of(process: int) -> float:
+    """Milliseconds that a process has computed; not a number where the system does not tell."""
+    try:
+        fields = Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()
+    except OSError:
+        return math.nan
+    return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf('SC_CLK_TCK')
+
+
+def measure(connection: http.client.HTTPConnection, process: int, most: int) -> list[dict[str, Any]]:
     """Median and 95 % quantile of each layer at each zoom."""
     rng, rows = np.random.default_rng(1), []
     scene = json.loads(get(connection, '/api/scene')[1])
     for layer in scene['layers']:
         for zoom in range(max(layer['min_zoom'], 5), layer['max_zoom'] + 1):
             asked = tiles(layer['bounds'], zoom, most, rng)
+            before = cpu_of(process)
             took = [get(connection, f'/api/tiles/{layer["id"]}/{t.z}/{t.x}/{t.y}.png')[0] for t in asked]
             if zoom == max(layer['min_zoom'], 5) and layer['kind'] == 'image':
                 print(f'first tile of the image, with its percentiles: {took[0]:.0f} ms')
@@ -138,6 +149,7 @@ def measure(connection: http.client.HTTPConnection, most: int) -> list[dict[str,
                     get(connection, f'/api/tiles/{layer["id"]}/{zoom}/{asked[0].x}/{asked[0].y}.png')[0]
                 ]
             rows.append({'layer': layer['kind'], 'zoom': zoom, 'tiles': len(took)})
+            rows[-1]['cpu_ms'] = (cpu_of(process) - before) / len(asked)
             rows[-1] |= {'median_ms': float(np.median(took)), 'p95_ms': float(np.percentile(took, 95))}
     return rows
 
@@ -156,12 +168,14 @@ def main() -> None:
         paths = write_files(Path(folder), args.size)
         gigabytes = sum(p.stat().st_size for p in paths) / 1e9
         print(f'{args.size:,} x {args.size:,} px, {gigabytes:.1f} GB, written in {time.monotonic() - begun:.0f} s')
-        with served(paths) as connection:
-            rows = measure(connection, args.tiles)
+        with served(paths) as (connection, process):
+            rows = measure(connection, process, args.tiles)
     print(f'{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n')
-    print(f'{"layer":<14}{"zoom":>5}{"tiles":>7}{"median ms":>11}{"95 % ms":>9}')
+    print(f'{"layer":<14}{"zoom":>5}{"tiles":>7}{"median ms":>11}{"95 % ms":>9}{"CPU ms":>8}')
     for row in rows:
-        print(f'{row["layer"]:<14}{row["zoom"]:>5}{row["tiles"]:>7}{row["median_ms"]:>11.0f}{row["p95_ms"]:>9.0f}')
+        print(
+            f'{row["layer"]:<14}{row["zoom"]:>5}{row["tiles"]:>7}{row["median_ms"]:>11.0f}{row["p95_ms"]:>9.0f}{row["cpu_ms"]:>8.0f}'
+        )
     if args.json:
         args.json.write_text(json.dumps(rows, indent=2) + '\n', encoding='utf-8')
 

@@ -3,8 +3,7 @@
     python scripts/screenshots.py DATA MAP [AUDIT.gpkg] --output docs/images
 
 Starts `landcover view` on the files, opens it as on a desk and as on a phone, and writes view_swipe.png,
-view_point.png, view_audit.png (with an audit) and view_phone.png, with 64 colours each to stay small. An audit is only
-looked at.
+view_point.png, view_audit.png (with an audit) and view_phone.png. An audit is only looked at.
 """
 
 import argparse
@@ -95,7 +94,7 @@ class Camera:
         """Write a picture."""
         path = self.folder / f'view_{name}.png'
         picture = Image.open(io.BytesIO(self.driver.get_screenshot_as_png())).convert('RGB')
-        picture.quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
+        picture.save(path, optimize=True)  # all colours: those of classes mean something
         print(f'{path}: {path.stat().st_size / 1000:.0f} kB')
 
 
@@ -111,14 +110,14 @@ def main() -> None:
         camera.keys('s')
         camera.take('swipe')
         camera.keys('s')
-        camera.click_at(560, 380)
+        camera.click_at(600, 455)
         camera.take('point')
         if driver.find_element('id', 'panel-audit').is_displayed():
             camera.open(DESK)
             camera.keys('n')
             camera.take('audit')
         camera.open(PHONE)
-        camera.click_at(195, 400)
+        camera.click_at(200, 425)
         camera.take('phone')
 
 

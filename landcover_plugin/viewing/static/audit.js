@@ -13,12 +13,14 @@ const MOST_MARKERS = 5000;
 let rows = [];
 let at = -1;
 let outline = null;
+let open = () => {}; // shows the panel
 const markers = L.layerGroup();
 const canvas = L.canvas({ padding: 0.3 });
 
 /** Show the audit that the state names, if there is one. */
-export async function startAudit() {
+export async function startAudit(opened) {
   if (!state.audit) return;
+  open = opened;
   byId('panel-audit').hidden = false;
   const choice = byId('audits');
   choice.hidden = state.scene.audits.length < 2;
@@ -52,7 +54,7 @@ function mark() {
     const dot = L.circleMarker([(south + north) / 2, (west + east) / 2], {
       renderer: canvas, radius, weight: 1.5, color: '#222', fillColor: COLOURS[row.verdict ?? 'open'], fillOpacity: 0.9, bubblingMouseEvents: false,
     });
-    dot.on('click', () => select(number));
+    dot.on('click', () => { open(); select(number); });
     markers.addLayer(dot);
   });
 }

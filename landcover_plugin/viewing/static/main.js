@@ -47,7 +47,7 @@ async function main() {
     if (there) map.setView([there.lat, there.lng], there.zoom);
     for (const name of ['layers', 'bands', 'classes', 'swipe']) change(name);
   });
-  await startAudit();
+  await startAudit(() => open('audit'));
   document.body.dataset.ready = 'yes';
 }
 
