@@ -4,10 +4,9 @@
 
 Writes an image of 10 bands (blocks of 256 px, interleaved by pixel, deflate, overviews by average), labels and a map
 (COGs with overviews by majority), starts `landcover view` on them as a user would, and asks for tiles of each layer at
-each zoom over HTTP, one after the other, each for the first time. Prints median and 95 % quantile in milliseconds, and the
-mean of what the server computed (on Linux), which other work on the machine does not change. The
-pixels are squares of 4 x 4 equal ones, so that the files stay small: real pixels take longer to decode. The files are
-removed at the end.
+each zoom over HTTP, one after the other, each for the first time. Prints median and 95 % quantile in milliseconds, and
+(on Linux) the mean of what the server computed, which other work on the machine changes less. The pixels are squares of
+4 x 4 equal ones, so that the files stay small: real pixels take longer to decode. The files are removed at the end.
 """
 
 import argparse
