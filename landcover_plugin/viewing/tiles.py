@@ -41,8 +41,8 @@ _ZOOM_0 = 2 * math.pi * 6_378_137 / TILE
 _DEEPER = 2
 
 
-#: By resampling: an overview may be coarser than the map by so much. Classes keep their detail (sizes that no power of two
-#: divides have odd factors); images, whose bands are all decoded together, take half the time and look no worse.
+#: By resampling: an overview may be coarser than the map by so much. Classes keep their detail (where no power of two
+#: divides the size, factors are odd); images, whose bands are all decoded together, take half the time.
 _COARSER = {'nearest': 1.02, 'bilinear': 2**0.5}
 
 
