@@ -30,7 +30,9 @@ from starlette.testclient import TestClient
 
 from landcover_plugin.commands import view
 from landcover_plugin.errors import LandcoverError
+from landcover_plugin.grid import PixelGrid
 from landcover_plugin.legend import LEGEND, PARENTS
+from landcover_plugin.rasters.writing import MapFolder
 from landcover_plugin.viewing import suspects as suspects_module
 from landcover_plugin.viewing.app import STATIC, make_app
 from landcover_plugin.viewing.handles import HANDLES
@@ -351,6 +353,27 @@ def test_the_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
         assert client.get(f'/static/{file.name}').status_code == 200
     assert client.get('/static/vendor/leaflet/leaflet.js').text.count('sourceMappingURL') == 0
     assert 'BSD 2-Clause' in (STATIC / 'vendor' / 'leaflet' / 'LICENSE').read_text(encoding='utf-8')
+
+
+def test_a_folder_is_searched_for_what_predict_wrote(tmp_path: Path) -> None:
+    codes = analytic_codes()
+    with rasterio.open(write_raster(tmp_path / 'grid.tif', codes.astype(np.uint16))) as src:
+        grid = PixelGrid.of(src)
+    written = MapFolder(tmp_path / 'girona.tif', grid, ['confidence', 'entropy', 'probabilities'])
+    written.open({}, overwrite=False)
+    layers = {'classes': codes[None], 'confidence': codes[None], 'entropy': codes[None]}
+    written.strips.write(grid.full, layers | {'probabilities': np.repeat(codes[None], 12, axis=0)}, {})
+    written.join([grid.full], {})
+    written.publish()
+    client = browser(tmp_path)
+    told = client.get('/api/scene').json()['layers']
+    assert [layer['id'].removeprefix('map-0') for layer in told] == ['', '-probabilities', '-entropy', '-confidence']
+    assert {layer['min_zoom'] for layer in told} == {0} and {f for layer in told for f in layer['files']} == {
+        'girona.tif', 'girona_confidence.tif', 'girona_entropy.tif', 'girona_probabilities.tif',
+    }  # fmt: skip
+    assert picture(client, 'map-0', tile_at(*MIDDLE, 15)).any()
+    alone = browser(tmp_path / 'girona_entropy.tif').get('/api/scene').json()['layers']
+    assert [(layer['kind'], layer['name']) for layer in alone] == [('entropy', 'girona entropy')]
 
 
 def test_the_page_is_packed_into_the_wheel() -> None:

@@ -63,13 +63,13 @@ def main(argv: Sequence[str]) -> int:
         reflectance_offset=args.reflectance_offset,
     )
     sock = listen(args.host, args.port)
-    url = url_of(sock)
+    url, own = url_of(sock), socket.gethostname()
     sys.stdout.write(f'{len(scene.layers)} layers, {len(scene.suspects)} audits: {url} (Ctrl-C ends)\n')
     sys.stdout.flush()
     if args.open:
         open_browser(url)
     try:
-        serve(make_app(scene, names=[args.host, socket.gethostname(), socket.getfqdn()]), sock)
+        serve(make_app(scene, names=[args.host, own, f'{own}.local']), sock)
     except KeyboardInterrupt:
         sys.stdout.write('\n')
     return 0
