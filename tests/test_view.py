@@ -63,7 +63,7 @@ def write_audit(path: Path, count: int = 4, **more: Any) -> Path:
         'label_name': LEGEND[3].name,
         'predicted': 6,
         'predicted_name': LEGEND[6].name,
-        'confidence': 91.5,
+        'confidence': 0.915,
         'score': 0.8,
         'area_m2': 400.0,
         'verdict': gpd.pd.array([None] * count, dtype='string'),

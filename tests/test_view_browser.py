@@ -221,6 +221,7 @@ def test_an_audit_is_stepped_through_by_keys(page: Page, files: list[Path]) -> N
     page.key('n')
     assert page.js("return document.querySelector('.rank').dataset.rank") == '1'
     assert page.js("return document.querySelectorAll('path.suspect').length") == 1
+    assert 'confidence 92 % · 0.04 ha' in page.text('#audit')
     page.key('a')
     page.until(lambda: page.js("return document.querySelector('.rank').dataset.rank") == '2')
     page.key('r')

@@ -18,8 +18,9 @@ anything from the network.
   labels           LC_YYYY_*.tif
   maps             what landcover predict wrote, with confidence, entropy and probabilities beside it; where map and
                    labels differ is computed while you look
-  audits           GeoPackages of landcover audit: step through the suspects and accept (the label is wrong), reject
-                   (the label is right) or leave them open; each verdict is written into the GeoPackage at once
+  audits           GeoPackages of landcover audit: step through the suspects and accept (the label is wrong, or the
+                   ground has changed), reject (the label is right) or leave them open; each verdict is written into
+                   the GeoPackage at once
 
 Swipe, opacity, classes on and off; a click tells coordinates, spectra, classes and probabilities. The address in the
 browser holds the view: copy it to come back. Press ? there for the keys. Ctrl-C ends.

@@ -21,7 +21,7 @@ from .handles import check_there
 #: Name of the layer that ``landcover audit`` writes.
 LAYER = 'suspects'
 
-#: What a person may say of a suspect: the label is wrong, the label is right, cannot be told.
+#: What a person may say of a suspect: the label is wrong or the ground has changed, the label is right, cannot be told.
 VERDICTS = ('accept', 'reject', 'unsure')
 
 #: Columns that are shown, where the layer has them.

@@ -6,7 +6,7 @@ import { classOf } from './point.js';
 import { change, on, state } from './state.js';
 
 const L = window.L;
-const WORDS = { accept: ['Accept', 'the label is wrong', 'a'], reject: ['Reject', 'the label is right', 'r'], unsure: ['Unsure', 'cannot be told', 'u'] };
+const WORDS = { accept: ['Accept', 'label wrong, or ground changed', 'a'], reject: ['Reject', 'label is right', 'r'], unsure: ['Unsure', 'cannot be told', 'u'] };
 const COLOURS = { accept: '#d6006e', reject: '#1a8f4a', unsure: '#e0a100', open: '#ffffff' };
 const MOST_MARKERS = 5000;
 
@@ -128,7 +128,7 @@ function draw() {
 
 function suspect(row) {
   const facts = [
-    row.confidence == null ? null : `confidence ${Number(row.confidence).toFixed(row.confidence > 1 ? 0 : 2)}${row.confidence > 1 ? ' %' : ''}`,
+    row.confidence == null ? null : `confidence ${Math.round(row.confidence * (row.confidence <= 1 ? 100 : 1))} %`,
     row.area_m2 == null ? null : `${(row.area_m2 / 10000).toFixed(2)} ha`,
     row.score == null ? null : `score ${Number(row.score).toLocaleString('en', { maximumSignificantDigits: 3 })}`,
   ].filter(Boolean);

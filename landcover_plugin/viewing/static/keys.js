@@ -46,7 +46,7 @@ const KEYS = [
   ['n p', 'next, previous suspect', { n: audited(() => go(1)), p: audited(() => go(-1)) }],
   ['o', 'next suspect without a verdict', { o: audited(() => go(1, true)) }],
   ['z', 'zoom to the suspect', { z: audited(focusOn) }],
-  ['a', 'accept: the label is wrong', { a: audited(() => judge('accept')) }],
+  ['a', 'accept: the label is wrong, or the ground has changed', { a: audited(() => judge('accept')) }],
   ['r', 'reject: the label is right', { r: audited(() => judge('reject')) }],
   ['u', 'unsure: cannot be told', { u: audited(() => judge('unsure')) }],
   ['x', 'take the verdict back', { x: audited(() => judge(null)) }],
