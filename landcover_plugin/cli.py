@@ -35,6 +35,7 @@ COMMANDS = {
     'areas': Command('areas', 'areas of the classes of a map, by zone, and as a sample corrects them'),
     'audit': Command('audit', 'rank places where labels are probably wrong or the ground has changed'),
     'compare': Command('compare', 'where and how two maps, or a map and a label, differ'),
+    'view': Command('view', 'look at images, labels, maps and audits on a web map in the browser'),
 }
 
 _EXAMPLES = """\

@@ -23,6 +23,7 @@ ROOMS = (
     'training',
     'mapping',
     'evaluation',
+    'viewing',
     'commands',
     'cli',
     '__main__',
@@ -81,7 +82,8 @@ def test_pure_raster_code_loads_no_torch() -> None:
             for p in (PACKAGE / 'evaluation').glob('[a-z]*.py')
             if p.stem not in ('callbacks', 'calibrator')
         ),
-        *(f'landcover_plugin.commands.{name}' for name in ('areas', 'sample', 'compare', 'files')),
+        *(f'landcover_plugin.viewing.{p.stem}' for p in (PACKAGE / 'viewing').glob('[a-z]*.py')),
+        *(f'landcover_plugin.commands.{name}' for name in ('areas', 'sample', 'compare', 'files', 'view')),
     ]
     assert len(rasters) >= 3
     code = f'import importlib, sys\nfor n in {names}: importlib.import_module(n); assert "torch" not in sys.modules, n'

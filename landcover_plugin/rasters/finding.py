@@ -36,7 +36,7 @@ def find_rasters(paths: Iterable[PathLike], pattern: str, expected: str) -> list
         LandcoverError: If a path does not exist, nothing matches, or two files of a date are copies of each other.
     """
     names = [os.fspath(path) for path in paths]
-    every = {file for name in names for file in _files_below(name)}
+    every = {file for name in names for file in files_below(name)}
     found = {file: match for file in every if (match := re.match(pattern, Path(file).name))}
     if not found:
         raise LandcoverError(
@@ -47,7 +47,7 @@ def find_rasters(paths: Iterable[PathLike], pattern: str, expected: str) -> list
     return sorted(found)
 
 
-def _files_below(name: str) -> list[str]:
+def files_below(name: str) -> list[str]:
     """The file itself, or all files in a folder."""
     if name.startswith('/vsi'):
         return _remote_files(name)

@@ -104,6 +104,10 @@ class Mosaics:
         """Files of a month, in the order of their names."""
         return self._by_date[date]
 
+    def indexes_of(self, path: str) -> list[int]:
+        """Numbers of the chosen bands in a file, counted from 1, in the order of :attr:`bands`."""
+        return self._indexes[path]
+
     def nodata_of(self, path: str) -> float:
         """Digital number of the unmeasured pixels of a file; may be NaN."""
         return self._nodata[path]
