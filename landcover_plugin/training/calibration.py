@@ -62,6 +62,14 @@ class CalibrationError(Metric):
         return (self.hits - self.confidence).abs().sum() / self.pixels.sum()
 
 
+class ReliabilityBins(CalibrationError):
+    """The same 15 bins themselves, for a reliability diagram."""
+
+    def compute(self) -> Tensor:
+        """Pixels, sum of their confidence and number of right ones in each bin, shape ``(3, 15)``."""
+        return torch.stack([self.pixels, self.confidence, self.hits])
+
+
 class PixelSample:
     """A uniform sample of labelled pixels, without replacement, in memory that does not grow with their number.
 

@@ -448,7 +448,7 @@ class CataloniaDataModule(GeoDataModule):
             self.train_dataset = CataloniaPatches(images, labels, purity=use == 'weight', shares=use == 'soft')
             size = self.settings.patch_size
             self.val_dataset = CataloniaPatches(images, labels, size=size)
-            self.test_dataset = CataloniaPatches(images, labels, purity=True, size=size)
+            self.test_dataset = CataloniaPatches(images, labels, purity=True, places=True, size=size)
         except RuntimeError as e:
             raise LandcoverError(
                 f'the labels {labels.files} do not overlap the mosaics {images.files}; name the folder that holds '
