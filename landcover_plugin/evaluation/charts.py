@@ -49,7 +49,7 @@ def colour(legend: Legend, code: int) -> str:
 
 def scale_colour(share: float) -> str:
     """Colour of a share in 0..1, the same as in the figures; grey where it is not defined."""
-    return '#9a9a9a' if math.isnan(share) else to_hex(colormaps['viridis'](share))
+    return '#9a9a9a' if math.isnan(share) else to_hex(colormaps['viridis'](float(share)))  # a whole number would be an index
 
 
 def block_map(ground: Ground, rows: Sequence[Row]) -> Shape:

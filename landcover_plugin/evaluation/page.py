@@ -27,6 +27,9 @@ Row = dict[str, Any]
 #: Longest side of a picture on the page, in pixels; larger patches are thinned out.
 _LONGEST = 384
 
+#: Makes dark ground, such as forest, lighter in pictures.
+_GAMMA = 0.7
+
 
 def write_page(
     path: Path,
@@ -124,17 +127,28 @@ def _charts(document: Mapping[str, Any], legend: Legend, breakdowns: Breakdowns 
 
 
 def _patches(breakdowns: Breakdowns | None, legend: Legend) -> list[Row]:
-    return [] if breakdowns is None else [_patch(name, patch, legend) for name, patch in breakdowns.named_patches()]
+    named = [] if breakdowns is None else breakdowns.named_patches()
+    if not named:
+        return []
+    limits = np.nanpercentile(np.concatenate([p.picture.rgb.reshape(-1, 3) for _, p in named]), (1, 99))
+    return [_patch(name, patch, legend, limits) for name, patch in named]
 
 
-def _patch(name: str, patch: RankedPatch, legend: Legend) -> Row:
+def _stretched(rgb: NDArray[np.floating], limits: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Colours between limits that all patches share, with dark ground made lighter."""
+    low, high = limits
+    share = np.clip((np.nan_to_num(rgb) - low) / max(high - low, 1e-6), 0, 1)
+    return np.asarray((255 * share**_GAMMA).round(), dtype=np.uint8)
+
+
+def _patch(name: str, patch: RankedPatch, legend: Legend, limits: NDArray[np.floating]) -> Row:
     """A patch as pictures inside the page, and the classes that they show."""
     p = patch.picture
     step = -(-max(p.label.shape) // _LONGEST)
     paint = legend.palette.copy()
     paint[NODATA] = UNLABELLED
     pictures = {
-        'image': (np.clip(np.nan_to_num(p.rgb), 0, 1) * 255).round().astype(np.uint8),
+        'image': _stretched(p.rgb, limits),
         'label': paint[p.label],
         'prediction': paint[p.prediction],
     }
