@@ -29,8 +29,8 @@ class CataloniaPatches(IntersectionDataset):
         labels: Labels.
         purity: Give ``purity`` too: uint8, percent of the pixel that its code covers.
         shares: Give ``shares`` too: uint8, shape ``(classes, H, W)``, percent of the pixel that each class covers.
-        places: Give ``place`` too: int64, shape ``(5,)``, row, column, height and width in pixels of the image grid, and
-            the number of the look.
+        places: Give ``place`` too: int64, shape ``(5,)``, row, column, height and width in pixels of the image grid,
+            and the number of the look.
         size: Batches are padded to this height and width at least, so that what is predicted does not depend on
             which patches meet in a batch.
 

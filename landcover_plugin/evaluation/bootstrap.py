@@ -137,7 +137,7 @@ def mean_iou(confusions: NDArray[np.integer]) -> FloatArray:
 
 
 def class_mean(each: FloatArray) -> FloatArray:
-    """Mean over the classes that the reference holds, shape ``(…)``, of a score of each class, shape ``(…, classes)``."""
+    """Mean of a score of each class, shape ``(…, classes)``, over the classes that have one, shape ``(…)``."""
     return _share(np.nansum(each, -1), (~np.isnan(each)).sum(-1))
 
 

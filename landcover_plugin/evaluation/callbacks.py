@@ -22,7 +22,7 @@ from torch import Tensor
 from .._version import __version__
 from ..errors import LandcoverError
 from ..legend import LEGEND, NODATA, Legend
-from ..models.outputs import class_probabilities
+from ..models.outputs import confidence
 from ..training.metrics import Scores
 from ..training.temperature import find_temperature
 from .breakdowns import Breakdowns
@@ -89,7 +89,7 @@ class ReportWriter(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Count the batch, and keep the patches that a report shows."""
-        if not _has_prediction(outputs) or self._tally is None:
+        if not isinstance(outputs, dict) or 'prediction' not in outputs or self._tally is None:
             return
         first, world, rank = self._seen, trainer.world_size, trainer.global_rank
         self._seen += len(batch['mask'])
@@ -251,15 +251,15 @@ def _picture(trainer: pl.Trainer, outputs: Any, batch: Any, index: int, title: s
     height, width = batch['place'][index, 2:4].tolist() if 'place' in batch else batch['mask'].shape[-2:]
     part = np.s_[..., :height, :width]
     image = batch['image'][index].detach().float().cpu()[part]
-    prediction, label = (_where_valid(v, batch)[index].cpu().numpy()[part] for v in (outputs['prediction'], batch['mask']))
-    confidence = None
+    prediction, label = (
+        _where_valid(v, batch)[index].cpu().numpy()[part] for v in (outputs['prediction'], batch['mask'])
+    )
+    sure = None
     if 'logits' in outputs:
-        confidence = class_probabilities(outputs['logits'][index : index + 1])[0].amax(0).cpu().numpy()[part]
+        sure = confidence(outputs['logits'][index : index + 1])[0].cpu().numpy()[part].copy()
     to_rgb = getattr(getattr(trainer, 'datamodule', None), 'to_rgb', _stretched)
     # Copies: a view would keep the whole batch in memory.
-    return Picture(
-        np.array(to_rgb(image)), label.copy(), prediction.copy(), title, None if confidence is None else confidence.copy()
-    )
+    return Picture(np.array(to_rgb(image)), label.copy(), prediction.copy(), title, sure)
 
 
 def _stretched(image: Tensor) -> NDArray[np.float32]:
@@ -296,7 +296,8 @@ def _metadata(trainer: pl.Trainer, pl_module: pl.LightningModule, breakdowns: Br
     }
     created = time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())
     return {k: v for k, v in told.items() if v or k in ('checkpoint', 'provenance')} | {
-        'created': created, 'software': _software()
+        'created': created,
+        'software': _software(),
     }
 
 

@@ -49,11 +49,13 @@ def colour(legend: Legend, code: int) -> str:
 
 def scale_colour(share: float) -> str:
     """Colour of a share in 0..1, the same as in the figures; grey where it is not defined."""
-    return '#9a9a9a' if math.isnan(share) else to_hex(colormaps['viridis'](float(share)))  # a whole number would be an index
+    return (
+        '#9a9a9a' if math.isnan(share) else to_hex(colormaps['viridis'](float(share)))
+    )  # a whole number would be an index
 
 
 def block_map(ground: Ground, rows: Sequence[Row]) -> Shape:
-    """Blocks of ground north up in a box of at most 320 x 320: a path each, test blocks in the colour of their accuracy.
+    """Blocks of ground north up in a box of at most 320 x 320, those of the test in the colour of their accuracy.
 
     Only the part of the mosaics that holds blocks is shown.
     """

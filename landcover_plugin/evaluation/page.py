@@ -93,7 +93,9 @@ def _matrix(confusion: IntArray, legend: Legend) -> Row:
             'code': i,
             'name': legend[i].name,
             'colour': colour(legend, i),
-            'cells': [_cell(int(counts[i, j]), float(shares[i, j]), i, j, legend, int(counts[i].sum())) for j in columns],
+            'cells': [
+                _cell(int(counts[i, j]), float(shares[i, j]), i, j, legend, int(counts[i].sum())) for j in columns
+            ],
         }
         for i in codes
     ]
@@ -163,7 +165,9 @@ def _patch(name: str, patch: RankedPatch, legend: Legend, limits: NDArray[np.flo
         'window': patch.window,
         'season': patch.season,
         'pictures': {kind: _data_uri(picture[::step, ::step]) for kind, picture in pictures.items()},
-        'classes': [{'code': c, 'name': legend[c].name, 'colour': colour(legend, c)} for c in codes.tolist() if c != NODATA],
+        'classes': [
+            {'code': c, 'name': legend[c].name, 'colour': colour(legend, c)} for c in codes.tolist() if c != NODATA
+        ],
         'unlabelled': bool((p.label == NODATA).any()),
     }
 

@@ -1,5 +1,6 @@
 """Where the scores of a report come from: checkpoint, data, split, settings and software."""
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..training.temperature import sha256
 _SPLIT = ('ratios', 'block_size', 'split_seed', 'folds', 'fold', 'blocks', 'patch_size')
 
 
-def checkpoint_facts(path: str | None) -> dict[str, Any] | None:
+def checkpoint_facts(path: str | os.PathLike[str] | None) -> dict[str, Any] | None:
     """Path, SHA-256, size and time of change of a checkpoint."""
     if not path or not Path(path).is_file():
         return None

@@ -101,7 +101,9 @@ def plot_reliability(rows: Sequence[Row]) -> Figure:
     """Draw accuracy against confidence; on the diagonal, confidence can be taken at its word."""
     figure, axes = _axes(5.5, 5)
     axes.plot([0, 100], [0, 100], color='grey', linestyle='--', linewidth=1)
-    for name, colour, marker in zip(dict.fromkeys(r['probabilities'] for r in rows), (FIRST, SECOND), 'os', strict=False):
+    for name, colour, marker in zip(
+        dict.fromkeys(r['probabilities'] for r in rows), (FIRST, SECOND), 'os', strict=False
+    ):
         shown = [row for row in rows if row['probabilities'] == name]
         x, y = ([100 * row[key] for row in shown] for key in ('mean_confidence', 'accuracy'))
         axes.plot(x, y, marker=marker, color=colour, label=name)

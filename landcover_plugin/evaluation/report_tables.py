@@ -73,6 +73,7 @@ def summary(scores: Scores, *, legend: Legend = LEGEND, strata: Mapping[str, Int
 
 
 def percent(share: float, unit: str = '') -> str:
+    """A share in percent with one decimal, or n/a."""
     return 'n/a' if math.isnan(share) else f'{100 * share:.1f}{unit}'
 
 
@@ -118,6 +119,7 @@ def matrix_table(matrix: NDArray[Any], legend: Legend) -> list[list[Any]]:
 
 
 def markdown(scores: Scores, strata: list[dict[str, Any]], legend: Legend) -> str:
+    """The scores as a page of Markdown."""
     heading, *rows = _class_table(scores, legend)
     overall = [_line((HEADINGS[key], percent(value))) for key, value in scores.overall().items()]
     tables = [

@@ -27,11 +27,10 @@ def score_intervals(blocks: IntArray | None, legend: Legend) -> dict[str, Any] |
     Returns:
         How they were found, and ``rows``: code (None for the whole), class, score, value, low, high.
     """
-    held = np.empty(0) if blocks is None else blocks[blocks[:, 1:].any(axis=(1, 2))]
-    if len(held) < 2:
+    if blocks is None or len(held := blocks[blocks[:, 1:].any(axis=(1, 2))]) < 2:
         return None
     found = block_bootstrap(held, _all_scores, n=RESAMPLES, seed=SEED, level=LEVEL)
-    names = [(None, score) for score in OVERALL_SCORES]
+    names: list[tuple[int | None, str]] = [(None, score) for score in OVERALL_SCORES]
     names += [(code, score) for score in CLASS_SCORES for code in range(legend.num_classes)]
     rows = [
         {

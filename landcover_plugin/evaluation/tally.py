@@ -1,6 +1,7 @@
-"""What is counted and kept beside the confusion matrix while a test runs, in memory that does not grow with its length."""
+"""What is counted and kept beside the confusion matrix while a test runs, in bounded memory."""
 
 import heapq
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,11 +12,11 @@ from torch import Tensor
 
 from ..grid import PixelWindow
 from ..legend import NODATA
-from ..models.outputs import class_probabilities
+from ..models.outputs import confidence
 from ..sampling.blocks import Split
 from ..training.border_distance import DISTANCE_LIMITS
 from ..training.breakdown import Breakdown, Parts, count_parts, cut_into_parts
-from ..training.calibration import ReliabilityBins
+from ..training.calibration import ConfidenceBins
 from .breakdowns import Breakdowns, Ground, RankedPatch
 from .figures import Picture
 from .reliability import Reliability
@@ -52,13 +53,15 @@ class ReportTally:
         tested = [] if self.ground is None else [block.number for block in self.ground.tested]
         self._slots = None if split is None else _slots(split, tested)
         self._breakdown = Breakdown(max(len(self.seasons), 1), max(len(tested), 1)).to(device)
-        self._bins = {'as the network gives them': (1.0, ReliabilityBins().to(device))}
+        self._bins = {'as the network gives them': (1.0, ConfidenceBins().to(device))}
         if temperature is not None:
             name = f'divided by the temperature {temperature:.3g}, as predict does'
-            self._bins[name] = (temperature, ReliabilityBins().to(device))
+            self._bins[name] = (temperature, ConfidenceBins().to(device))
         self._best, self._worst = _Top(extremes), _Top(extremes)
 
-    def add(self, batch: Any, prediction: Tensor, logits: Tensor | None, draw: Draw, position: Callable[[int], int]) -> None:
+    def add(
+        self, batch: Any, prediction: Tensor, logits: Tensor | None, draw: Draw, position: Callable[[int], int]
+    ) -> None:
         """Count a batch.
 
         Args:
@@ -77,8 +80,9 @@ class ReportTally:
         looks = [places[i][4] if places else 0 for i in parts.patches]
         self._breakdown.update(counts, *(torch.tensor(v, device=counts.device) for v in (looks, parts.blocks)))
         if logits is not None:
+            right, labelled = prediction == target, target != NODATA
             for temperature, bins in self._bins.values():
-                bins.update(class_probabilities(logits / temperature if temperature != 1 else logits), target)
+                bins.update(confidence(logits if temperature == 1 else logits / temperature), right, labelled)
         self._rank(counts.sum(1).cpu().numpy(), parts, places, target.shape, draw, position)
 
     def _parts(self, places: list[list[int]] | None, target: Tensor) -> Parts:
@@ -86,7 +90,7 @@ class ReportTally:
         if places is None or self._slots is None or self.split is None:
             return Parts(torch.arange(count)[:, None, None], list(range(count)), [0] * count)
         windows = [PixelWindow(*place[:4]) for place in places]
-        return cut_into_parts(windows, self._slots, self.split.cell, tuple(target.shape[1:]))
+        return cut_into_parts(windows, self._slots, self.split.cell, (target.shape[1], target.shape[2]))
 
     def _rank(
         self,
@@ -108,14 +112,19 @@ class ReportTally:
             accuracy, number = int(np.trace(matrix)) / labelled, position(i)
             several = bool((matrix.sum(1) > 0).sum() > 1)
             season = self.seasons[places[i][4]] if places and self.seasons else ''
-            for top, key in ((self._best, (several, accuracy, labelled, -number)), (self._worst, (-accuracy, labelled, -number))):
+            for top, key in (
+                (self._best, (several, accuracy, labelled, -number)),
+                (self._worst, (-accuracy, labelled, -number)),
+            ):
                 if top.takes(key):
                     top.put(key, RankedPatch(draw(i), accuracy, labelled, window, season))
 
     def finish(self) -> Breakdowns:
         """What was counted, on all processes together; each must call this."""
-        counted = {name: matrix.cpu().numpy() for name, matrix in self._breakdown.compute().items()}
-        bins = {name: Reliability(*found.compute().cpu().numpy()) for name, (_, found) in self._bins.items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of a process that had nothing to count
+            counted = {name: matrix.cpu().numpy() for name, matrix in self._breakdown.compute().items()}
+            bins = {name: Reliability(*found.compute().cpu().numpy()) for name, (_, found) in self._bins.items()}
         return Breakdowns(
             counted['distances'],
             DISTANCE_LIMITS,

@@ -75,7 +75,9 @@ def find_training_curves(
 def _from_csv(path: Path) -> dict[str, Points]:
     with path.open(encoding='utf-8', newline='') as file:
         rows = list(csv.DictReader(file))
-    return _curves({name: ((row['epoch'], row.get(name)) for row in rows) for names in CURVES.values() for name in names})
+    return _curves(
+        {name: ((row['epoch'], row.get(name)) for row in rows) for names in CURVES.values() for name in names}
+    )
 
 
 def _curves(columns: Mapping[str, Iterable[tuple[object, object]]]) -> dict[str, Points]:
@@ -95,7 +97,10 @@ def _curves(columns: Mapping[str, Iterable[tuple[object, object]]]) -> dict[str,
 
 
 def _from_events(path: Path) -> dict[str, Points]:
-    from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+    from tensorboard.backend.event_processing.event_accumulator import (  # a second to import
+        SCALARS,
+        EventAccumulator,
+    )
 
     events = EventAccumulator(str(path), size_guidance={SCALARS: 0, 'images': 1}).Reload()
     known = set(events.Tags()['scalars'])

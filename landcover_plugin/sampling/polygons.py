@@ -91,7 +91,7 @@ def _block_numbers(frame: gpd.GeoDataFrame) -> NDArray[np.int32]:
     """The numbers of saved blocks, so that they are called the same again; else the position of each polygon."""
     if 'block' in frame and frame['block'].dtype.kind in 'iu' and frame['block'].is_unique:
         found = frame['block'].to_numpy()
-        if 0 <= found.min() and found.max() < np.iinfo(np.int32).max:
+        if len(found) and found.min() >= 0 and found.max() < np.iinfo(np.int32).max:
             return found.astype(np.int32)
     return np.arange(len(frame), dtype=np.int32)
 

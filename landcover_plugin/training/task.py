@@ -248,7 +248,7 @@ class LandCoverSegmentation(SemanticSegmentation):
         return callbacks
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep where the run logs, for reports, and the matrices of low-rank adaptation, so that training can resume."""
+        """Keep where the run logs, for reports, and what low-rank adaptation needs to resume."""
         if folder := getattr(self.trainer.logger, 'log_dir', None):
             checkpoint['log_dir'] = str(Path(folder).resolve())
         if matrices := lora_state(self.model):
