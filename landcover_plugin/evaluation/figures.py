@@ -113,7 +113,9 @@ def plot_sample(
     codes = np.union1d(label, prediction)
     height = 4.0 * np.clip(label.shape[0] / label.shape[1], 0.25, 3.0)
     count = 4 if confidence is None else 5
-    figure = Figure(figsize=(4 * count, height + 1.1 + 0.22 * math.ceil(len(codes) / 4)), layout='constrained')
+    figure = Figure(
+        figsize=(16 if count == 4 else 18.5, height + 1.1 + 0.22 * math.ceil(len(codes) / 4)), layout='constrained'
+    )
     panels = figure.subplots(1, count)
     wrong = (label != NODATA) & (label != prediction)
     paint = legend.palette.copy()

@@ -75,9 +75,8 @@ def find_training_curves(
 def _from_csv(path: Path) -> dict[str, Points]:
     with path.open(encoding='utf-8', newline='') as file:
         rows = list(csv.DictReader(file))
-    return _curves(
-        {name: ((row['epoch'], row.get(name)) for row in rows) for names in CURVES.values() for name in names}
-    )
+    names = [name for group in CURVES.values() for name in group]
+    return _curves({name: [(row['epoch'], row.get(name)) for row in rows] for name in names})
 
 
 def _curves(columns: Mapping[str, Iterable[tuple[object, object]]]) -> dict[str, Points]:
