@@ -459,9 +459,15 @@ def run(*arguments):
 
 @pytest.mark.slow
 def test_two_processes_write_the_report_of_one(tested, document, tmp_path):
-    target = tmp_path / 'report'
+    target, own = tmp_path / 'report', tmp_path / 'best.ckpt'
+    checkpoint = torch.load(tested[0] / 'best.ckpt', weights_only=True)
+    told = ('model', 'backbone')  # as the command line knows them
+    checkpoint['hyper_parameters'] = {k: checkpoint['hyper_parameters'][k] for k in told}
+    torch.save(checkpoint, own)
+    write_temperature(own, 0.5, {})
+    shutil.copy(tested[0] / 'metrics.csv', tmp_path)
     two = ['--trainer.devices=2', '--trainer.strategy=ddp', '--trainer.accelerator=cpu', '--output.extremes=2']
-    run('test', f'--ckpt_path={tested[0] / "best.ckpt"}', f'--output.path={target}', *two)
+    run('test', f'--ckpt_path={own}', f'--output.path={target}', *two)
     found = json.loads((target / 'scores.json').read_text(encoding='utf-8'))
     assert set(found) == set(document)
     for name in ('overall', 'classes', 'strata', 'distances', 'seasons', 'blocks', 'intervals', 'patches'):

@@ -163,6 +163,7 @@ def _write_numbers(
 
 def _save(figure: Figure, stem: Path) -> None:
     figure.savefig(stem.with_suffix('.png'), dpi=120)
+    figure.set_layout_engine('none')  # it stays as it was laid out, which takes most of the time
     figure.savefig(stem.with_suffix('.svg'), metadata={'Date': None})
 
 

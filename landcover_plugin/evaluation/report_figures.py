@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from ..legend import Legend
 from .breakdowns import Breakdowns, Ground
+from .report_tables import HEADINGS
 
 Row = Mapping[str, Any]
 
@@ -54,7 +55,7 @@ def plot_distances(rows: Sequence[Row]) -> Figure:
     figure, axes = _axes(6, 3.5)
     for offset, key, colour in ((-0.2, 'overall_accuracy', FIRST), (0.2, 'mean_iou', SECOND)):
         heights = [100 * row[key] for row in rows]
-        axes.bar(np.arange(len(rows)) + offset, heights, 0.38, color=colour, label=key.replace('_', ' '))
+        axes.bar(np.arange(len(rows)) + offset, heights, 0.38, color=colour, label=HEADINGS[key])
     axes.set_xticks(range(len(rows)), [distance_name(row) for row in rows])
     axes.set(xlabel='distance to the class border, pixels', ylabel='percent', ylim=(0, 100))
     axes.legend(frameon=False, loc='upper left', bbox_to_anchor=(1, 1))
@@ -93,13 +94,14 @@ def plot_blocks(ground: Ground, rows: Sequence[Row]) -> Figure:
     axes.autoscale_view()
     axes.ticklabel_format(style='plain', useOffset=False)
     axes.tick_params(axis='x', rotation=45)
-    figure.colorbar(tested, ax=axes, label='overall accuracy, percent; training ground light, validation darker')
+    label = 'overall accuracy of test blocks, percent; training ground is light, validation ground darker grey'
+    figure.colorbar(tested, ax=axes, orientation='horizontal', label=label, shrink=0.8)
     return figure
 
 
 def plot_reliability(rows: Sequence[Row]) -> Figure:
     """Draw accuracy against confidence; on the diagonal, confidence can be taken at its word."""
-    figure, axes = _axes(5.5, 5)
+    figure, axes = _axes(5.5, 5.6)
     axes.plot([0, 100], [0, 100], color='grey', linestyle='--', linewidth=1)
     for name, colour, marker in zip(
         dict.fromkeys(r['probabilities'] for r in rows), (FIRST, SECOND), 'os', strict=False
@@ -108,7 +110,7 @@ def plot_reliability(rows: Sequence[Row]) -> Figure:
         x, y = ([100 * row[key] for row in shown] for key in ('mean_confidence', 'accuracy'))
         axes.plot(x, y, marker=marker, color=colour, label=name)
     axes.set(xlim=(0, 100), ylim=(0, 100), aspect='equal', xlabel='confidence, percent', ylabel='accuracy, percent')
-    axes.legend(frameon=False, loc='upper left')
+    figure.legend(frameon=False, loc='outside lower center')
     return figure
 
 
