@@ -35,6 +35,7 @@ def interval_chart(rows: Sequence[Row], legend: Legend) -> list[Shape]:
             'x': 100 * row['value'],
             'low': 100 * row['low'],
             'high': 100 * row['high'],
+            'known': row['low'] == row['low'],
             'told': f'{percent(row["value"])} % ({percent(row["low"])} to {percent(row["high"])})',
         }
         for row in rows

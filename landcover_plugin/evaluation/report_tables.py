@@ -52,6 +52,7 @@ def summary(scores: Scores, *, legend: Legend = LEGEND, strata: Mapping[str, Int
     With ``strata``, as in :func:`write_report`, the last line tells the overall accuracy of each stratum.
 
     Examples:
+        >>> import numpy as np
         >>> lines = summary(Scores.from_confusion(np.diag([0, 0, 0, 7] + 9 * [0]))).splitlines()
         >>> lines[3].split()
         ['3', 'forest', '100.0', '100.0', '100.0', '100.0', '7']
@@ -91,6 +92,7 @@ def strata_rows(strata: Mapping[str, IntArray] | None) -> list[dict[str, Any]]:
     """One dictionary for each stratum that holds labelled pixels, for tables.
 
     Examples:
+        >>> import numpy as np
         >>> row, = strata_rows({'pure': np.diag([0, 3, 1]), 'mixed': np.diag([9, 0, 0])})
         >>> row['stratum'], row['overall_accuracy'], row['mean_iou'], row['labelled_pixels']
         ('pure', 1.0, 1.0, 4)

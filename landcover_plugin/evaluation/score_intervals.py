@@ -25,7 +25,8 @@ def score_intervals(blocks: IntArray | None, legend: Legend) -> dict[str, Any] |
         legend: Names of the codes.
 
     Returns:
-        How they were found, and ``rows``: code (None for the whole), class, score, value, low, high.
+        How they were found, and ``rows``: code (None for the whole), class, score, value, low, high. A score that is 0
+        or 1 in every block tells nothing about its spread: its limits are NaN.
     """
     if blocks is None or len(held := blocks[blocks[:, 1:].any(axis=(1, 2))]) < 2:
         return None
@@ -37,12 +38,17 @@ def score_intervals(blocks: IntArray | None, legend: Legend) -> dict[str, Any] |
             'code': code,
             'class': 'all' if code is None else legend[code].name,
             'score': score,
-            **{key: float(values[i]) for key, values in found._asdict().items()},
+            **_limits(*(float(values[i]) for values in found)),
         }
         for i, (code, score) in enumerate(names)
         if not np.isnan(found.value[i])
     ]
     return {'blocks': len(held), 'level': LEVEL, 'resamples': RESAMPLES, 'seed': SEED, 'rows': rows}
+
+
+def _limits(value: float, low: float, high: float) -> dict[str, float]:
+    known = high - low > 1e-9  # resamples that are all alike differ by rounding at most
+    return {'value': value, 'low': low if known else float('nan'), 'high': high if known else float('nan')}
 
 
 def _all_scores(confusions: NDArray[np.integer]) -> NDArray[np.float64]:
