@@ -25,8 +25,9 @@ def score_intervals(blocks: IntArray | None, legend: Legend) -> dict[str, Any] |
         legend: Names of the codes.
 
     Returns:
-        How they were found, and ``rows``: code (None for the whole), class, score, value, low, high. A score that is 0
-        or 1 in every block tells nothing about its spread: its limits are NaN.
+        How they were found, and ``rows``: code (None for the whole), class, score, value, low, high. Where a
+        score does not differ between blocks (it is 0 or 1 in all, or its class lies in one), limits are NaN: nothing
+        tells its spread.
     """
     if blocks is None or len(held := blocks[blocks[:, 1:].any(axis=(1, 2))]) < 2:
         return None
