@@ -54,7 +54,8 @@ class CataloniaDataModule(GeoDataModule):
     """Sentinel-2 mosaics and ICGC labels, split by blocks of ground.
 
     Batches on the device hold ``image`` ``(B, C, H, W)``, normalised and 0 where not measured, ``valid``
-    ``(B, H, W)`` and, except in prediction, ``mask`` ``(B, H, W)`` with codes 0-12.
+    ``(B, H, W)`` and, except in prediction, ``mask`` ``(B, H, W)`` with codes 0-12. Those of the test hold ``purity``
+    ``(B, H, W)`` and ``place`` ``(B, 5)`` too: row, column, height, width and look of each patch.
     """
 
     def __init__(
