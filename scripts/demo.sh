@@ -21,6 +21,6 @@ Made by the demo:
   demo/data             simulated mosaics and labels, in CatLC layout
   demo/model/best.ckpt  the trained network, with all that mapping needs
   demo/runs             training curves and pictures: .venv/bin/tensorboard --logdir demo/runs
-  demo/report           scores on the test ground: open demo/report/scores.md and the pictures
+  demo/report           scores on the test ground: open demo/report/report.html in a browser
   demo/map.tif          the map of $bbox, for QGIS; demo/map.png shows it with a legend
 END

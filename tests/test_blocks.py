@@ -365,6 +365,21 @@ def test_a_split_from_polygons_is_written_with_its_splits(tmp_path: Path) -> Non
     np.testing.assert_array_equal(polygon_split(inventory, tmp_path / 'again.gpkg', patch_size=16).cells, split.cells)
 
 
+def test_saved_blocks_are_called_the_same_again_and_own_polygons_are_counted(tmp_path: Path) -> None:
+    inventory = inventory_of(patchwork(96, 128), 8)
+    drawn = block_split(inventory, patch_size=8, block_size=24, ratios=(0.4, 0.2, 0.4), seed=1)
+    write_split(tmp_path / 'blocks.gpkg', drawn, inventory)
+    again = polygon_split(inventory, tmp_path / 'blocks.gpkg', patch_size=8)
+    np.testing.assert_array_equal(again.cells, drawn.cells)
+    np.testing.assert_array_equal(again.blocks[again.cells > 0], drawn.blocks[drawn.cells > 0])
+    assert len(np.unique(again.blocks[again.region('test')])) > 3
+    rows = [('test', box(inventory, 0, 0, 40, 40)), ('train', box(inventory, 56, 0, 40, 128)),
+            ('test', box(inventory, 0, 40, 40, 40))]  # fmt: skip
+    own = polygon_split(inventory, polygons(tmp_path / 'own.gpkg', rows), patch_size=8)
+    assert [own.blocks[r, c] for r, c in ((0, 0), (10, 0), (0, 7))] == [0, 1, 2]
+    assert (own.blocks[own.cells == 0] == -1).all()
+
+
 @pytest.mark.parametrize('error', [OSError(28, 'No space left on device'), pyogrio.errors.DataSourceError('disk full')])
 @pytest.mark.parametrize('existing', [True, False])
 def test_a_failing_write_leaves_what_was_there(

@@ -135,6 +135,7 @@ def test_test_writes_a_report_from_the_checkpoint_alone(trained, tmp_path):
     assert done.returncode == 0, done.stderr
     names = {p.name for p in (tmp_path / 'report').iterdir()}
     assert {'scores.csv', 'scores.json', 'scores.md', 'confusion.csv', 'confusion_normalised.png', 'samples'} <= names
+    assert {'report.html', 'blocks.csv', 'reliability.svg', 'patches', 'training_curves.csv'} <= names
     assert {p.name for p in tmp_path.iterdir()} == {'report'}
 
 

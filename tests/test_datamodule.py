@@ -166,17 +166,17 @@ def test_batches_hold_what_they_promise(scene: Scene) -> None:
     dm = data(scene)
     dm.setup('fit')
     types = {'image': torch.uint16, 'valid': torch.bool, 'mask': torch.uint8, 'purity': torch.uint8}  # as in the files
-    types['windows'] = torch.int64
+    types['windows'] = types['place'] = torch.int64
     loaders = {
         dm.train_dataloader(): {'image', 'valid', 'mask'},
         dm.val_dataloader(): {'image', 'valid', 'mask'},
-        dm.test_dataloader(): {'image', 'valid', 'mask', 'purity'},
+        dm.test_dataloader(): {'image', 'valid', 'mask', 'purity', 'place'},
         dm.predict_dataloader(): {'image', 'valid', 'windows'},
     }
     for loader, keys in loaders.items():
         for batch in loader:
             assert {k: v.dtype for k, v in batch.items()} == {k: types[k] for k in keys}
-            assert {v.shape[-2:] for k, v in batch.items() if k != 'windows'} == {batch['valid'].shape[-2:]}
+            assert {v.shape[-2:] for k, v in batch.items() if types[k] != torch.int64} == {batch['valid'].shape[-2:]}
 
 
 @pytest.mark.parametrize('length', [1, 3, 4, 5, 9])

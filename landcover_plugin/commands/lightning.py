@@ -36,7 +36,7 @@ _NOT_FROM_CHECKPOINT = ('bbox', 'bbox_wgs84', 'aoi', 'damaged', 'overlap', 'num_
 _DESCRIPTIONS = {
     'fit': 'Train a network. Example: landcover fit --config configs/unet.yaml --data.root DIR',
     'validate': 'Score a checkpoint on the validation ground. Example: landcover validate --ckpt_path best.ckpt',
-    'test': 'Score a checkpoint on the test ground and write a report. '
+    'test': 'Score a checkpoint on the test ground and write a report: tables, figures and one page, report.html. '
     'Example: landcover test --ckpt_path best.ckpt --output.path report',
     'predict': 'Map a bounding box with a checkpoint, which brings all settings of its training. '
     "Example: landcover predict --ckpt_path best.ckpt --data.root DIR --data.bbox '[400000, 4590000, 420000, 4600000]' "

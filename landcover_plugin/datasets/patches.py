@@ -11,7 +11,7 @@ from torch.utils.data import get_worker_info
 from torchgeo.datasets import IntersectionDataset
 from torchgeo.datasets.utils import Sample
 
-from ..grid import PixelGrid
+from ..grid import PixelGrid, PixelWindow
 from ..legend import LEGEND
 from .icgc import ICGCLandCover
 from .sentinel2 import CataloniaSentinel2
@@ -29,6 +29,8 @@ class CataloniaPatches(IntersectionDataset):
         labels: Labels.
         purity: Give ``purity`` too: uint8, percent of the pixel that its code covers.
         shares: Give ``shares`` too: uint8, shape ``(classes, H, W)``, percent of the pixel that each class covers.
+        places: Give ``place`` too: int64, shape ``(5,)``, row, column, height and width in pixels of the image grid,
+            and the number of the look.
         size: Batches are padded to this height and width at least, so that what is predicted does not depend on
             which patches meet in a batch.
 
@@ -43,10 +45,12 @@ class CataloniaPatches(IntersectionDataset):
         *,
         purity: bool = False,
         shares: bool = False,
+        places: bool = False,
         size: int = 1,
     ) -> None:
         super().__init__(images, labels, spatial_only=True)
         self.images, self.labels, self.purity, self.shares, self.size = images, labels, purity, shares, size
+        self.places = places
         self.patches: int | None = None
 
     def __len__(self) -> int:
@@ -65,15 +69,14 @@ class CataloniaPatches(IntersectionDataset):
         """
         return self._read([self._part(index) for index in indices], self.size)
 
-    def _part(self, index: Any) -> tuple[PixelGrid, int]:
+    def _part(self, index: Any) -> tuple[PixelWindow, int]:
         """The pixels of a query, and the number of its look."""
         x, y, *look = index
-        grid = self.images.grid
-        return grid.subgrid(grid.nearest_window(x, y)), self.images.look_number(look[0]) if look else 0
+        return self.images.grid.nearest_window(x, y), self.images.look_number(look[0]) if look else 0
 
-    def _read(self, parts: Sequence[tuple[PixelGrid, int]], size: int = 1) -> Sample:
+    def _read(self, parts: Sequence[tuple[PixelWindow, int]], size: int = 1) -> Sample:
         count = len(parts)
-        shape = max(size, *(grid.height for grid, _ in parts)), max(size, *(grid.width for grid, _ in parts))
+        shape = max(size, *(window.height for window, _ in parts)), max(size, *(window.width for window, _ in parts))
         channels, classes = len(self.images.channels), len(LEGEND.codes)
         batch = {
             'image': _room((count, channels, *shape), self.images.image_dtype),
@@ -84,13 +87,15 @@ class CataloniaPatches(IntersectionDataset):
             batch['purity'] = _room((count, *shape), torch.uint8)
         if self.shares:
             batch['shares'] = _room((count, classes, *shape), torch.uint8)
-        if any((grid.height, grid.width) != shape for grid, _ in parts):
+        if any((window.height, window.width) != shape for window, _ in parts):
             for values in batch.values():
                 values.zero_()
         arrays = {key: values.numpy() for key, values in batch.items()}
-        for i, (grid, look) in enumerate(parts):
-            place = {key: values[i, ..., : grid.height, : grid.width] for key, values in arrays.items()}
-            self._fill(place, grid, look)
+        for i, (window, look) in enumerate(parts):
+            place = {key: values[i, ..., : window.height, : window.width] for key, values in arrays.items()}
+            self._fill(place, self.images.grid.subgrid(window), look)
+        if self.places:
+            batch['place'] = torch.tensor([[*window, look] for window, look in parts])
         return batch
 
     def _fill(self, place: dict[str, NDArray[Any]], grid: PixelGrid, look: int) -> None:

@@ -133,8 +133,18 @@ def iou(confusions: NDArray[np.integer]) -> FloatArray:
 
 def mean_iou(confusions: NDArray[np.integer]) -> FloatArray:
     """Mean of :func:`iou` over the classes that the reference holds, shape ``(…)``."""
-    each = iou(confusions)
+    return class_mean(iou(confusions))
+
+
+def class_mean(each: FloatArray) -> FloatArray:
+    """Mean of a score of each class, shape ``(…, classes)``, over the classes that have one, shape ``(…)``."""
     return _share(np.nansum(each, -1), (~np.isnan(each)).sum(-1))
+
+
+def dice(confusions: NDArray[np.integer]) -> FloatArray:
+    """Dice coefficient (F1) of each class, shape ``(…, classes)``; NaN for no data and classes without reference."""
+    hits, reference, predicted = _margins(confusions)
+    return np.where(reference > 0, _share(2 * hits, reference + predicted), np.nan)
 
 
 def users_accuracy(confusions: NDArray[np.integer]) -> FloatArray:

@@ -7,6 +7,8 @@ previous epoch's.
 
 import logging
 import platform
+import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -20,35 +22,44 @@ from torch import Tensor
 from .._version import __version__
 from ..errors import LandcoverError
 from ..legend import LEGEND, NODATA, Legend
+from ..models.outputs import confidence
 from ..training.metrics import Scores
-from .figures import plot_confusion, plot_sample
-from .report import Picture, check_writable, summary, write_report
+from ..training.temperature import find_temperature
+from .breakdowns import Breakdowns
+from .figures import Picture, plot_confusion, plot_sample
+from .provenance import checkpoint_facts, configuration, data_facts, split_facts
+from .report import check_writable, summary, write_report
+from .tally import ReportTally, seasons_of
+from .training_curves import find_training_curves
 
 log = logging.getLogger(__name__)
 
 
 class ReportWriter(pl.Callback):
-    """Writes scores, confusion matrices and sample pictures after ``test``.
+    """Writes scores, confusion matrices, pictures and a page that shows them all after ``test``.
 
-    The pictures are spread over the run: it is cut into as many stretches as there are pictures, and
-    the patch with the most classes of each is kept.
+    The sample pictures are spread over the run: it is cut into as many stretches as there are pictures, and
+    the patch with the most classes of each is kept. Beside them the patches of the highest and lowest accuracy are.
 
     Args:
         path: Folder for the report; made when the test has run.
         pictures: Number of sample pictures; 0 for none.
+        extremes: How many of the best and how many of the worst patches are shown; 0 for none.
         overwrite: Replace an older report in that folder.
 
     Raises:
-        LandcoverError: If ``pictures`` is negative; before testing, if the folder cannot be written.
+        LandcoverError: If ``pictures`` or ``extremes`` is negative; before testing, if the folder cannot be written.
     """
 
-    def __init__(self, path: str = 'report', pictures: int = 6, overwrite: bool = False) -> None:
-        _check_at_least(0, pictures=pictures)
+    def __init__(self, path: str = 'report', pictures: int = 6, extremes: int = 4, overwrite: bool = False) -> None:
+        _check_at_least(0, pictures=pictures, extremes=extremes)
         self.path = path
         self.pictures = pictures
+        self.extremes = extremes
         self.overwrite = overwrite
         self._best: dict[int, tuple[int, Picture]] = {}  # stretch -> number of classes, picture
         self._seen = 0
+        self._tally: ReportTally | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Fail before computing if the report could not be written afterwards."""
@@ -59,6 +70,14 @@ class ReportWriter(pl.Callback):
         """Forget an earlier run."""
         self._best.clear()
         self._seen = 0
+        data = getattr(trainer, 'datamodule', None)
+        self._tally = ReportTally(
+            getattr(data, 'split', None),
+            seasons_of(trainer),
+            temperature=find_temperature(trainer.ckpt_path) if trainer.ckpt_path else None,
+            extremes=self.extremes,
+            device=pl_module.device,
+        )
 
     def on_test_batch_end(
         self,
@@ -69,25 +88,39 @@ class ReportWriter(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the patches that show the most classes of their stretch of the run."""
-        if not (self.pictures and trainer.is_global_zero and _has_prediction(outputs)):
+        """Count the batch, and keep the patches that a report shows."""
+        if not isinstance(outputs, dict) or 'prediction' not in outputs or self._tally is None:
             return
-        total = sum(trainer.num_test_batches) * len(batch['mask'])
+        first, world, rank = self._seen, trainer.world_size, trainer.global_rank
+        self._seen += len(batch['mask'])
+
+        def draw(index: int) -> Picture:
+            return _picture(trainer, outputs, batch, index, f'test patch {number(index) + 1}')
+
+        def number(index: int) -> int:
+            return (first + index) * world + rank
+
+        self._tally.add(batch, outputs['prediction'], outputs.get('logits'), draw, number)
+        if self.pictures and trainer.is_global_zero:
+            self._keep_samples(sum(trainer.num_test_batches) * len(batch['mask']), first, batch, draw)
+
+    def _keep_samples(self, total: float, first: int, batch: Any, draw: Callable[[int], Picture]) -> None:
+        """Keep the patches that show the most classes of their stretch of the run."""
         for index, label in enumerate(_labels(batch)):
-            stretch = _stretch(self._seen, total, self.pictures)
-            self._seen += 1
+            stretch = _stretch(first + index, total, self.pictures)
             variety = len(np.setdiff1d(label, NODATA))
             if variety > self._best.get(stretch, (0, None))[0]:
-                title = f'test patch {self._seen}'
-                self._best[stretch] = variety, _picture(trainer, outputs, batch, index, title)
+                self._best[stretch] = variety, draw(index)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the report.
+        """Write the report, of all processes together.
 
         Raises:
             LandcoverError: If the module has no ``test_confusion``, no pixel was labelled, or the folder
                 cannot be written.
         """
+        breakdowns = self._tally.finish() if self._tally is not None else None
+        self._tally = None
         if not trainer.is_global_zero:
             return
         confusion = getattr(pl_module, 'test_confusion', None)
@@ -102,8 +135,10 @@ class ReportWriter(pl.Callback):
             confusion,
             legend=_legend(trainer),
             strata=strata,
+            breakdowns=breakdowns,
+            curves=find_training_curves(trainer.ckpt_path, getattr(pl_module, 'log_dir', None)),
             pictures=[picture for _, (_, picture) in sorted(self._best.items(), key=lambda item: item[0])],
-            metadata=_metadata(trainer, pl_module),
+            metadata=_metadata(trainer, pl_module, breakdowns),
             overwrite=self.overwrite,
         )
         self._best.clear()
@@ -212,11 +247,19 @@ def _where_valid(codes: Tensor, batch: Any) -> Tensor:
 
 
 def _picture(trainer: pl.Trainer, outputs: Any, batch: Any, index: int, title: str) -> Picture:
-    image = batch['image'][index].detach().float().cpu()
-    prediction = _where_valid(outputs['prediction'], batch)[index].cpu().numpy()
+    """A patch without the padding of its batch."""
+    height, width = batch['place'][index, 2:4].tolist() if 'place' in batch else batch['mask'].shape[-2:]
+    part = np.s_[..., :height, :width]
+    image = batch['image'][index].detach().float().cpu()[part]
+    prediction, label = (
+        _where_valid(v, batch)[index].cpu().numpy()[part] for v in (outputs['prediction'], batch['mask'])
+    )
+    sure = None
+    if 'logits' in outputs:
+        sure = confidence(outputs['logits'][index : index + 1])[0].cpu().numpy()[part].copy()
     to_rgb = getattr(getattr(trainer, 'datamodule', None), 'to_rgb', _stretched)
     # Copies: a view would keep the whole batch in memory.
-    return Picture(np.array(to_rgb(image)), _labels(batch)[index].copy(), prediction.copy(), title)
+    return Picture(np.array(to_rgb(image)), label.copy(), prediction.copy(), title, sure)
 
 
 def _stretched(image: Tensor) -> NDArray[np.float32]:
@@ -238,12 +281,22 @@ def _stretched(image: Tensor) -> NDArray[np.float32]:
     return np.clip((rgb - low) / np.maximum(high - low, 1e-6), 0, 1).astype(np.float32)
 
 
-def _metadata(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-    """What the scores belong to: checkpoint, the module's provenance, software versions."""
+def _metadata(trainer: pl.Trainer, pl_module: pl.LightningModule, breakdowns: Breakdowns | None) -> dict[str, Any]:
+    """What the scores belong to: checkpoint, network, data, split, settings, software versions."""
     provenance = getattr(pl_module, 'provenance', None)
-    return {
+    data = getattr(trainer, 'datamodule', None)
+    settings = dict(getattr(data, 'hparams', {}))
+    told = {
         'checkpoint': trainer.ckpt_path,
+        'checkpoint_file': checkpoint_facts(trainer.ckpt_path),
         'provenance': provenance() if callable(provenance) else None,
+        'data': data_facts(data),
+        'split': split_facts(settings, breakdowns.ground if breakdowns else None),
+        'configuration': configuration(model=dict(pl_module.hparams), data=settings),
+    }
+    created = time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime())
+    return {k: v for k, v in told.items() if v or k in ('checkpoint', 'provenance')} | {
+        'created': created,
         'software': _software(),
     }
 

@@ -6,6 +6,7 @@ display is needed, threads do not meet, and no registry keeps a figure alive.
 
 import math
 import textwrap
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,6 +25,25 @@ UNLABELLED = (255, 255, 255)
 _CELL = 0.62  # inches per class: '<0.1' and '100.0' fit in 9 points
 _AXES = 4.0  # inches: least length of an axis when classes are few
 _LABELS = 2.0  # inches for the class names along an axis
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A patch for the report.
+
+    Attributes:
+        rgb: Colours in 0..1, shape ``(H, W, 3)``.
+        label: Reference codes, shape ``(H, W)``; 0 is unlabelled.
+        prediction: Predicted codes, shape ``(H, W)``.
+        title: Line above the panels.
+        confidence: Probability of the predicted class in 0..1, shape ``(H, W)``, if it is known.
+    """
+
+    rgb: NDArray[np.floating]
+    label: IntArray
+    prediction: IntArray
+    title: str = ''
+    confidence: NDArray[np.floating] | None = None
 
 
 def plot_confusion(confusion: IntArray, legend: Legend, *, normalise: bool = True) -> Figure:
@@ -64,9 +84,15 @@ def plot_confusion(confusion: IntArray, legend: Legend, *, normalise: bool = Tru
 
 
 def plot_sample(
-    image_rgb: NDArray[np.floating], label: IntArray, prediction: IntArray, legend: Legend, *, title: str = ''
+    image_rgb: NDArray[np.floating],
+    label: IntArray,
+    prediction: IntArray,
+    legend: Legend,
+    *,
+    title: str = '',
+    confidence: NDArray[np.floating] | None = None,
 ) -> Figure:
-    """Draw a patch in four panels: image, label, prediction, errors.
+    """Draw a patch in four panels: image, label, prediction, errors; in a fifth its confidence, if that is known.
 
     Among the errors, correct pixels are light grey, wrong ones red, unlabelled ones white.
 
@@ -76,6 +102,7 @@ def plot_sample(
         prediction: Predicted codes, shape ``(H, W)``; 0 is drawn white, and is wrong on labelled ground.
         legend: Names and colours of the codes.
         title: Line above the panels.
+        confidence: Probability of the predicted class in 0..1, shape ``(H, W)``.
 
     Raises:
         ValueError: If the arrays are not of one height and width.
@@ -85,8 +112,11 @@ def plot_sample(
         raise ValueError(f'image, label and prediction must be (H, W, 3), (H, W) and (H, W), got {shapes}')
     codes = np.union1d(label, prediction)
     height = 4.0 * np.clip(label.shape[0] / label.shape[1], 0.25, 3.0)
-    figure = Figure(figsize=(16, height + 1.1 + 0.22 * math.ceil(len(codes) / 4)), layout='constrained')
-    panels = figure.subplots(1, 4)
+    count = 4 if confidence is None else 5
+    figure = Figure(
+        figsize=(16 if count == 4 else 18.5, height + 1.1 + 0.22 * math.ceil(len(codes) / 4)), layout='constrained'
+    )
+    panels = figure.subplots(1, count)
     wrong = (label != NODATA) & (label != prediction)
     paint = legend.palette.copy()
     paint[NODATA] = UNLABELLED
@@ -97,11 +127,15 @@ def plot_sample(
         _errors(label, wrong),
     )
     titles = ('image', 'label', 'prediction', _errors_title(label, wrong))
-    for axes, picture, text in zip(panels, pictures, titles, strict=True):
+    for axes, picture, text in zip(panels, pictures, titles, strict=False):
         axes.imshow(picture, interpolation='nearest')
         axes.set_title(text)
         axes.set(xticks=[], yticks=[])
-    _add_legend(figure, codes, legend)
+    if confidence is not None:
+        shown = panels[4].imshow(confidence, cmap='viridis', vmin=0, vmax=1, interpolation='nearest')
+        panels[4].set(title='confidence', xticks=[], yticks=[])
+        figure.colorbar(shown, ax=panels[4], shrink=0.8)
+    _add_legend(figure, panels[3], codes, legend)
     if title:
         figure.suptitle(title)
     return figure
@@ -183,7 +217,7 @@ def _errors_title(label: IntArray, wrong: NDArray[np.bool_]) -> str:
     return f'errors ({100 * wrong.sum() / scored:.1f} % wrong)' if scored else 'errors (nothing labelled)'
 
 
-def _add_legend(figure: Figure, codes: NDArray[np.integer], legend: Legend) -> None:
+def _add_legend(figure: Figure, last: Axes, codes: NDArray[np.integer], legend: Legend) -> None:
     """Name the classes that occur below all panels, and the colours of the errors below theirs."""
 
     def key(colour: tuple[int, int, int], text: str) -> Patch:
@@ -191,7 +225,7 @@ def _add_legend(figure: Figure, codes: NDArray[np.integer], legend: Legend) -> N
         return Patch(facecolor=(red, green, blue), edgecolor='grey', linewidth=0.6, label=text)
 
     errors = [key(CORRECT, 'correct'), key(WRONG, 'wrong'), key(UNLABELLED, 'unlabelled')]
-    figure.axes[-1].legend(
+    last.legend(
         handles=errors,
         loc='upper center',
         bbox_to_anchor=(0.5, 0.0),  # below the panel

@@ -1,78 +1,51 @@
-"""The test report: a folder of tables and pictures that appears only when it is whole."""
+"""The test report: a folder of tables, pictures and one page that appears only when it is whole."""
 
-import csv
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from matplotlib.figure import Figure
 
 from ..errors import LandcoverError
+from ..inspection.findings import plain
 from ..legend import LEGEND, Legend
 from ..rasters.outputs import PathLike, cannot_write, hidden_name, whole_folder
-from ..training.metrics import CLASS_SCORES, IntArray, Scores, row_normalised
-from .figures import plot_confusion, plot_sample
+from ..training.metrics import IntArray, Scores, row_normalised
+from .breakdowns import Breakdowns
+from .figures import Picture, plot_confusion, plot_sample
+from .page import write_page
+from .report_figures import report_figures
+from .report_tables import markdown, matrix_table, strata_rows, summary, write_rows, write_table
+from .score_intervals import score_intervals
+from .training_curves import TrainingCurves
+
+__all__ = ['CONTENTS', 'Picture', 'check_writable', 'summary', 'write_report']
+
+#: Tables of the report and the entries of ``scores.json`` that they repeat.
+_TABLES = {
+    'scores': 'classes',
+    'strata': 'strata',
+    'distances': 'distances',
+    'seasons': 'seasons',
+    'blocks': 'blocks',
+    'calibration': 'calibration',
+    'reliability': 'reliability',
+    'patches': 'patches',
+    'training_curves': 'training_curves',
+}
+
+#: Figures of the report, each as PNG and as SVG.
+_FIGURES = (
+    'confusion', 'confusion_normalised', 'intervals', 'distances', 'blocks', 'reliability', 'training_curves',
+)  # fmt: skip
 
 #: Everything that a report folder may hold; a folder with anything else in it is never replaced.
 CONTENTS = frozenset(
-    {'scores.csv', 'scores.json', 'scores.md', 'strata.csv', 'samples'}
-    | {f'confusion{kind}.{suffix}' for kind in ('', '_normalised') for suffix in ('csv', 'png')}
+    {'report.html', 'scores.json', 'scores.md', 'samples', 'patches'}
+    | {f'{name}.csv' for name in (*_TABLES, 'confusion', 'confusion_normalised', 'intervals', 'block_confusions')}
+    | {f'{name}.{suffix}' for name in _FIGURES for suffix in ('png', 'svg')}
 )
-
-_HEADINGS = {
-    'overall_accuracy': 'overall accuracy',
-    'mean_iou': 'mean IoU',
-    'mean_dice': 'mean F1',
-    'mean_producers_accuracy': "mean producer's accuracy",
-    'iou': 'IoU',
-    'dice': 'F1',
-    'users_accuracy': "user's accuracy",
-    'producers_accuracy': "producer's accuracy",
-    'support': 'pixels',
-}
-
-_NOTE = (
-    'Percent of labelled test pixels. n/a: the class has no reference pixel in the test split (or, for '
-    "user's accuracy, was never predicted), and it does not enter the means. Where months are separate looks at the "
-    'ground, each is scored on its own and a pixel counts once for each. Pixel counts are no area estimates.'
-)
-
-#: Scores of each stratum of the test pixels.
-_STRATUM_SCORES = ('overall_accuracy', 'mean_iou')
-
-_STRATA = {
-    'pure': 'the class covers the whole pixel (purity 100 %)',
-    'mixed': 'the class covers only part of the pixel (purity below 100 %)',
-    'border': 'another class is among the eight neighbours in the patch',
-    'interior': 'no other class is among the eight neighbours in the patch',
-}
-
-_STRATA_NOTE = (
-    'The same labelled test pixels by kind. Each is pure or mixed, where its purity is known, and border or interior. '
-    'Means run over the classes that the pixels of the kind hold, which may differ from kind to kind. Neighbours '
-    'beyond the rim of a patch are not seen.'
-)
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """A patch for the report.
-
-    Attributes:
-        rgb: Colours in 0..1, shape ``(H, W, 3)``.
-        label: Reference codes, shape ``(H, W)``; 0 is unlabelled.
-        prediction: Predicted codes, shape ``(H, W)``.
-        title: Line above the panels.
-    """
-
-    rgb: NDArray[np.floating]
-    label: IntArray
-    prediction: IntArray
-    title: str = ''
 
 
 def write_report(
@@ -81,15 +54,17 @@ def write_report(
     *,
     legend: Legend = LEGEND,
     strata: Mapping[str, IntArray] | None = None,
+    breakdowns: Breakdowns | None = None,
+    curves: TrainingCurves | None = None,
     pictures: Sequence[Picture] = (),
     metadata: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write scores, confusion matrices and sample pictures into a new folder.
+    """Write scores, confusion matrices, pictures and a page that shows them all into a new folder.
 
     Everything is written beside the folder first and moved into place when whole; a failure leaves
     nothing behind, and an older report stays until the new one is complete. Absent classes are empty
-    cells in CSV, ``null`` in JSON and 'n/a' in Markdown.
+    cells in CSV, ``null`` in JSON and 'n/a' in Markdown and on the page.
 
     Args:
         folder: The report's folder; missing parents are made.
@@ -98,6 +73,8 @@ def write_report(
         legend: Names and colours of the codes.
         strata: Pixel counts of the pure, mixed, border and interior pixels, each as ``confusion``; see
             :func:`~landcover_plugin.training.strata.strata`. Those without a labelled pixel are left out.
+        breakdowns: What else the test counted: distances to the class border, seasons, blocks, confidence.
+        curves: Of the training that the checkpoint comes from.
         pictures: Patches for ``samples/01.png``, ``02.png``, …
         metadata: What the scores belong to, for ``scores.json``; paths and the like are written as text.
         overwrite: Replace an older report. A folder that holds anything else is not replaced.
@@ -110,21 +87,95 @@ def write_report(
             :func:`check_writable`), also when the disk fills up half way.
         ValueError: If the matrix does not fit the legend, or a stratum is unknown.
     """
-    scores, strata_rows = Scores.from_confusion(confusion), _strata_rows(strata)
+    document = report_document(confusion, legend, strata, breakdowns, curves, metadata)
+    target = check_writable(folder, overwrite=overwrite)
+    with whole_folder(target, overwrite=overwrite) as staging:
+        _write_numbers(staging, document, confusion, legend, breakdowns)
+        for stem, matrix in ('confusion', confusion), ('confusion_normalised', row_normalised(confusion)):
+            write_table(staging / f'{stem}.csv', matrix_table(matrix, legend))
+            _save(plot_confusion(confusion, legend, normalise=stem != 'confusion'), staging / stem)
+        for stem, figure in report_figures(document, breakdowns, legend):
+            _save(figure, staging / stem)
+        named = {f'samples/{i:02d}': picture for i, picture in enumerate(pictures, start=1)}
+        if breakdowns is not None:
+            named |= {f'patches/{name}': patch.picture for name, patch in breakdowns.named_patches()}
+        _write_pictures(staging, named, legend)
+        write_page(staging / 'report.html', document, confusion, legend, breakdowns, files=_names(staging))
+    return target
+
+
+def report_document(
+    confusion: IntArray,
+    legend: Legend,
+    strata: Mapping[str, IntArray] | None,
+    breakdowns: Breakdowns | None,
+    curves: TrainingCurves | None,
+    metadata: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Every number of the report but the confusion matrices, with the entries of ``scores.json``.
+
+    Raises:
+        LandcoverError: If no pixel is labelled.
+    """
+    scores = Scores.from_confusion(confusion)
     if not scores.labelled_pixels:
         raise LandcoverError(
             'no labelled pixel in the test split, so there is nothing to score: '
             'check that the labels cover it, or test on a larger area'
         )
-    target = check_writable(folder, overwrite=overwrite)
-    with whole_folder(target, overwrite=overwrite) as staging:
-        _write_scores(staging, scores, strata_rows, legend, metadata or {})
-        for stem, matrix in ('confusion', confusion), ('confusion_normalised', row_normalised(confusion)):
-            _write_csv(staging / f'{stem}.csv', _matrix_table(matrix, legend))
-            figure = plot_confusion(confusion, legend, normalise=stem != 'confusion')
-            figure.savefig(staging / f'{stem}.png', dpi=120)
-        _write_samples(staging / 'samples', pictures, legend)
-    return target
+    optional: dict[str, Any] = {'strata': strata_rows(strata)}
+    if breakdowns is not None:
+        optional |= {
+            'intervals': score_intervals(breakdowns.blocks, legend),
+            'distances': breakdowns.distance_rows(),
+            'seasons': breakdowns.season_rows(),
+            'blocks': breakdowns.block_rows(),
+            'calibration': breakdowns.calibration_rows(),
+            'reliability': breakdowns.reliability_rows(),
+            'patches': breakdowns.patch_rows(),
+        }
+    if curves is not None:
+        optional['training_curves'] = curves.rows()
+    return {
+        'overall': {**scores.overall(), 'labelled_pixels': scores.labelled_pixels},
+        'classes': scores.rows(legend),
+        **{name: rows for name, rows in optional.items() if rows},
+        'metadata': {**(metadata or {}), **({'training_curves': str(curves.source)} if curves else {})},
+    }
+
+
+def _write_numbers(
+    folder: Path,
+    document: Mapping[str, Any],
+    confusion: IntArray,
+    legend: Legend,
+    breakdowns: Breakdowns | None,
+) -> None:
+    text = json.dumps(plain(document), indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / 'scores.json').write_text(text + '\n', encoding='utf-8')
+    tables = markdown(Scores.from_confusion(confusion), document.get('strata', []), legend)
+    (folder / 'scores.md').write_text(tables, encoding='utf-8')
+    for name, entry in _TABLES.items():
+        write_rows(folder / f'{name}.csv', document.get(entry, []))
+    write_rows(folder / 'intervals.csv', document.get('intervals', {}).get('rows', []))
+    write_rows(folder / 'block_confusions.csv', [] if breakdowns is None else breakdowns.block_pixel_rows())
+
+
+def _save(figure: Figure, stem: Path) -> None:
+    figure.savefig(stem.with_suffix('.png'), dpi=120)
+    figure.set_layout_engine('none')  # it stays as it was laid out, which takes most of the time
+    figure.savefig(stem.with_suffix('.svg'), metadata={'Date': None})
+
+
+def _write_pictures(folder: Path, pictures: Mapping[str, Picture], legend: Legend) -> None:
+    for name, p in pictures.items():
+        path = folder / f'{name}.png'
+        path.parent.mkdir(exist_ok=True)
+        plot_sample(p.rgb, p.label, p.prediction, legend, title=p.title, confidence=p.confidence).savefig(path, dpi=100)
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file())
 
 
 def check_writable(folder: PathLike, *, overwrite: bool = False) -> Path:
@@ -152,148 +203,6 @@ def check_writable(folder: PathLike, *, overwrite: bool = False) -> Path:
     except OSError as error:
         raise cannot_write(target, error) from error
     return target
-
-
-def summary(scores: Scores, *, legend: Legend = LEGEND, strata: Mapping[str, IntArray] | None = None) -> str:
-    """The scores as a short plain-text table in percent, for the terminal.
-
-    With ``strata``, as in :func:`write_report`, the last line tells the overall accuracy of each stratum.
-
-    Examples:
-        >>> lines = summary(Scores.from_confusion(np.diag([0, 0, 0, 7] + 9 * [0]))).splitlines()
-        >>> lines[3].split()
-        ['3', 'forest', '100.0', '100.0', '100.0', '100.0', '7']
-        >>> lines[-1]
-        "overall accuracy 100.0 %, mean IoU 100.0 %, mean F1 100.0 %, mean producer's accuracy 100.0 %"
-    """
-    table = _class_table(scores, legend)
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    lines = []
-    for code, name, *numbers in table:
-        cells = [f'{text:>{width}}' for text, width in zip(numbers, widths[2:], strict=True)]
-        lines.append('  '.join([f'{code:>{widths[0]}}', f'{name:<{widths[1]}}', *cells]))
-    overall = (f'{_HEADINGS[key]} {_percent(value, " %")}' for key, value in scores.overall().items())
-    lines.append(', '.join(overall))
-    if rows := _strata_rows(strata):
-        shown = (f'{row["stratum"]} {_percent(row["overall_accuracy"], " %")}' for row in rows)
-        lines.append(f'overall accuracy by kind of pixel: {", ".join(shown)}')
-    return '\n'.join(lines)
-
-
-def _percent(share: float, unit: str = '') -> str:
-    return 'n/a' if math.isnan(share) else f'{100 * share:.1f}{unit}'
-
-
-def _class_table(scores: Scores, legend: Legend) -> list[list[str]]:
-    """A heading and one line per class, as text in percent."""
-    heading = ['code', 'class', *(_HEADINGS[key] for key in CLASS_SCORES), 'pixels']
-    lines = [
-        [str(row['code']), row['name'], *(_percent(row[key]) for key in CLASS_SCORES), str(row['support'])]
-        for row in scores.rows(legend)
-    ]
-    return [heading, *lines]
-
-
-def _strata_rows(strata: Mapping[str, IntArray] | None) -> list[dict[str, Any]]:
-    """One dictionary for each stratum that holds labelled pixels, for tables.
-
-    Examples:
-        >>> row, = _strata_rows({'pure': np.diag([0, 3, 1]), 'mixed': np.diag([9, 0, 0])})
-        >>> row['stratum'], row['overall_accuracy'], row['mean_iou'], row['labelled_pixels']
-        ('pure', 1.0, 1.0, 4)
-    """
-    strata = strata or {}
-    if unknown := [name for name in strata if name not in _STRATA]:
-        raise ValueError(f'a stratum is one of {", ".join(_STRATA)}, got {unknown[0]!r}')
-    scores = {name: Scores.from_confusion(strata[name]) for name in _STRATA if name in strata}
-    return [
-        {'stratum': name}
-        | {key: getattr(s, key) for key in _STRATUM_SCORES}
-        | {'labelled_pixels': s.labelled_pixels, 'meaning': _STRATA[name]}
-        for name, s in scores.items()
-        if s.labelled_pixels
-    ]
-
-
-def _matrix_table(matrix: NDArray[Any], legend: Legend) -> list[list[Any]]:
-    """A heading and one line per reference code, with codes and names on both axes."""
-    heading = ['code', 'reference', *(f'{c.code} {c.name}' for c in legend)]
-    return [heading, *([c.code, c.name, *matrix[c.code].tolist()] for c in legend)]
-
-
-def _write_scores(
-    folder: Path, scores: Scores, strata: list[dict[str, Any]], legend: Legend, metadata: Mapping[str, Any]
-) -> None:
-    rows = scores.rows(legend)
-    document: dict[str, Any] = {
-        'overall': {**scores.overall(), 'labelled_pixels': scores.labelled_pixels},
-        'classes': rows,
-        **({'strata': strata} if strata else {}),
-        'metadata': metadata,
-    }
-    text = json.dumps(_jsonable(document), indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / 'scores.json').write_text(text + '\n', encoding='utf-8')
-    (folder / 'scores.md').write_text(_markdown(scores, strata, legend), encoding='utf-8')
-    for name, table in ('scores', rows), ('strata', strata):
-        if table:
-            _write_csv(folder / f'{name}.csv', [list(table[0]), *(list(row.values()) for row in table)])
-
-
-def _markdown(scores: Scores, strata: list[dict[str, Any]], legend: Legend) -> str:
-    heading, *rows = _class_table(scores, legend)
-    overall = [_line((_HEADINGS[key], _percent(value))) for key, value in scores.overall().items()]
-    tables = [
-        *('# Test scores', '', _NOTE, ''),
-        *(_line(('score', '%')), '|:--|--:|', *overall, ''),
-        *(_line(heading), '|--:|:--|' + '--:|' * (len(heading) - 2), *map(_line, rows), ''),
-        *(_strata_section(strata) if strata else ()),
-    ]
-    return '\n'.join(tables)
-
-
-def _strata_section(strata: list[dict[str, Any]]) -> list[str]:
-    heading = ['pixels that are', *(_HEADINGS[key] for key in _STRATUM_SCORES), 'pixels', 'which means']
-    lines = [
-        (r['stratum'], *(_percent(r[key]) for key in _STRATUM_SCORES), str(r['labelled_pixels']), r['meaning'])
-        for r in strata
-    ]
-    title = ('## Pure, mixed and border pixels', '', _STRATA_NOTE, '')
-    return [*title, _line(heading), '|:--|--:|--:|--:|:--|', *map(_line, lines), '']
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f'| {" | ".join(cells)} |'
-
-
-def _write_csv(path: Path, table: Iterable[Iterable[Any]]) -> None:
-    """Write a table; NaN becomes an empty cell."""
-    with path.open('w', encoding='utf-8', newline='') as file:
-        csv.writer(file).writerows(['' if _is_undefined(cell) else cell for cell in row] for row in table)
-
-
-def _write_samples(folder: Path, pictures: Sequence[Picture], legend: Legend) -> None:
-    if pictures:
-        folder.mkdir()
-    for number, p in enumerate(pictures, start=1):
-        figure = plot_sample(p.rgb, p.label, p.prediction, legend, title=p.title)
-        figure.savefig(folder / f'{number:02d}.png', dpi=100)
-
-
-def _is_undefined(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
-
-
-def _jsonable(value: Any) -> Any:
-    """A value that JSON knows: NaN and infinity become null, arrays lists, paths and the like text."""
-    if isinstance(value, np.ndarray | np.generic):
-        return _jsonable(value.tolist())
-    if isinstance(value, Mapping):
-        return {str(key): _jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_jsonable(item) for item in value]
-    if _is_undefined(value):
-        return None
-    return value if isinstance(value, str | int | float | None) else str(value)
 
 
 def _refuse_existing(target: Path, overwrite: bool) -> None:

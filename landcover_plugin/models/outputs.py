@@ -24,6 +24,23 @@ def class_probabilities(logits: Tensor) -> Tensor:
     return masked.softmax(dim=1)
 
 
+def confidence(logits: Tensor) -> Tensor:
+    """Probability of the most likely class, the largest of :func:`class_probabilities`, without the others.
+
+    Args:
+        logits: Shape ``(B, num_classes, H, W)``.
+
+    Returns:
+        Shape ``(B, H, W)``, float32.
+
+    Examples:
+        >>> confidence(torch.tensor([9.0, 0.0, 0.0]).reshape(1, 3, 1, 1)).item()
+        0.5
+    """
+    real = logits[:, NODATA + 1 :].float()
+    return (real.amax(dim=1) - real.logsumexp(dim=1)).exp()
+
+
 def predicted_codes(logits: Tensor) -> Tensor:
     """Most likely class code of each pixel, never no data.
 

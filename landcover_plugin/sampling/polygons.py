@@ -41,14 +41,17 @@ def polygon_split(inventory: Inventory, path: str | os.PathLike[str], *, patch_s
     """
     frame = _read_polygons(path, inventory.grid.crs)
     cells = np.zeros(inventory.shape, dtype=np.uint8)
+    blocks = np.full(inventory.shape, -1, dtype=np.int32)
     for name, number in SPLITS.items():
-        inside = cells_within(inventory, shapely.union_all(frame.geometry[frame['split'] == name].to_numpy()))
+        own = frame[frame['split'] == name]
+        inside = cells_within(inventory, shapely.union_all(own.geometry.to_numpy()))
         if (cells[inside] > 0).any():
             raise LandcoverError(f'{path}: polygons of {name} overlap those of another split; cut them apart')
         cells[inside] = number
+        blocks[inside] = _polygon_numbers(inventory, own)[inside]
     if not (cells > 0).any():
         raise LandcoverError(f'{path}: no polygon holds a whole cell of {inventory.cell} px of the image grid')
-    split = Split(inventory.grid, inventory.cell, cells, cells.astype(np.int32) - 1)
+    split = Split(inventory.grid, inventory.cell, cells, blocks)
     if 0 <= split.gap() < patch_size:
         log.warning(
             '%s: polygons of different splits come within %d px of each other, less than a patch of %d px: '
@@ -81,7 +84,25 @@ def _read_polygons(path: str | os.PathLike[str], crs: CRS) -> gpd.GeoDataFrame:
             f'{path}: the coordinates {frame.total_bounds.tolist()} do not exist in its CRS, {frame.crs.name}; '
             'assign the right one (ogr2ogr -a_srs)'
         )
-    return moved
+    return moved.assign(block=_block_numbers(moved))
+
+
+def _block_numbers(frame: gpd.GeoDataFrame) -> NDArray[np.int32]:
+    """The numbers of saved blocks, so that they are called the same again; else the position of each polygon."""
+    if 'block' in frame and frame['block'].dtype.kind in 'iu' and frame['block'].is_unique:
+        found = frame['block'].to_numpy()
+        if len(found) and found.min() >= 0 and found.max() < np.iinfo(np.int32).max:
+            return found.astype(np.int32)
+    return np.arange(len(frame), dtype=np.int32)
+
+
+def _polygon_numbers(inventory: Inventory, frame: gpd.GeoDataFrame) -> NDArray[np.int32]:
+    """Number of the polygon that holds the centre of each cell, -1 where none does."""
+    shapes = list(zip(frame.geometry, frame['block'].tolist(), strict=True))
+    if not shapes:
+        return np.full(inventory.shape, -1, dtype=np.int32)
+    transform = _cell_transform(inventory.grid, inventory.cell)
+    return rasterio.features.rasterize(shapes, inventory.shape, fill=-1, transform=transform, dtype=np.int32)
 
 
 def _cell_transform(grid: PixelGrid, cell: int) -> Affine:

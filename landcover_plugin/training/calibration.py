@@ -16,20 +16,11 @@ from .temperature import LIMITS
 BINS = 15
 
 
-class CalibrationError(Metric):
-    """Expected calibration error: how far confidence and accuracy lie apart, as a share in 0..1.
+class ConfidenceBins(Metric):
+    """Labelled pixels in 15 bins of equal width by their confidence, the probability of the most likely class.
 
-    Labelled pixels are put into 15 bins of equal width by their confidence, the probability of the most likely class;
-    the error is the mean distance of accuracy and mean confidence over the bins, weighted by their
-    pixels (Naeini et al. 2015,
-    https://doi.org/10.1609/aaai.v29i1.9602; bins closed above, as in Guo et al. 2017). Memory does not grow with the
-    pixels, and counts of several processes are added up. Without a labelled pixel it is NaN.
-
-    Examples:
-        >>> error = CalibrationError()
-        >>> error.update(torch.tensor([[0, 0.9, 0.1], [0, 0.9, 0.1]]), torch.tensor([1, 2]))
-        >>> round(float(error.compute()), 3)
-        0.4
+    Bins are closed above, as in Guo et al. 2017 (https://arxiv.org/abs/1706.04599). Memory does not grow with the
+    pixels, and counts of several processes are added up.
     """
 
     full_state_update = False
@@ -42,20 +33,45 @@ class CalibrationError(Metric):
         for name in ('pixels', 'confidence', 'hits'):
             self.add_state(name, torch.zeros(BINS, dtype=torch.float64), dist_reduce_fx='sum')
 
-    def update(self, probabilities: Tensor, target: Tensor) -> None:
+    def update(self, confidence: Tensor, right: Tensor, labelled: Tensor) -> None:
+        """Count pixels: their confidence, and which are right and which are labelled; all of one shape."""
+        self._count(confidence, right, labelled)
+
+    def _count(self, confidence: Tensor, right: Tensor, labelled: Tensor) -> None:
+        bins = ((confidence.double() * BINS).ceil().long() - 1).clamp_(0, BINS - 1)
+        bins = bins.where(labelled, BINS).flatten()  # the last bin is thrown away: quicker than to pick pixels
+        both = torch.bincount(2 * bins + right.flatten(), minlength=2 * BINS + 2).reshape(-1, 2)[:BINS].double()
+        self.pixels += both.sum(1)
+        self.hits += both[:, 1]
+        self.confidence += torch.bincount(bins, confidence.flatten().double(), minlength=BINS + 1)[:BINS]
+
+    def compute(self) -> Tensor:
+        """Pixels, sum of their confidence and number of right ones in each bin, shape ``(3, 15)``."""
+        return torch.stack([self.pixels, self.confidence, self.hits])
+
+
+class CalibrationError(ConfidenceBins):
+    """Expected calibration error: how far confidence and accuracy lie apart, as a share in 0..1.
+
+    It is the mean distance of accuracy and mean confidence over the bins, weighted by their pixels (Naeini et al. 2015,
+    https://doi.org/10.1609/aaai.v29i1.9602). Without a labelled pixel it is NaN.
+
+    Examples:
+        >>> error = CalibrationError()
+        >>> error.update(torch.tensor([[0, 0.9, 0.1], [0, 0.9, 0.1]]), torch.tensor([1, 2]))
+        >>> round(float(error.compute()), 3)
+        0.4
+    """
+
+    def update(self, probabilities: Tensor, target: Tensor) -> None:  # type: ignore[override]
         """Count a batch.
 
         Args:
             probabilities: Shape ``(B, num_classes, …)``.
             target: Codes, shape ``(B, …)``; no data does not count.
         """
-        labelled = target != NODATA
-        confidence, codes = (part[labelled] for part in probabilities.max(dim=1))
-        confidence = confidence.double()
-        bins = ((confidence * BINS).ceil().long() - 1).clamp(0, BINS - 1)
-        hits = (codes == target[labelled]).double()
-        for state, values in (self.pixels, torch.ones_like(hits)), (self.confidence, confidence), (self.hits, hits):
-            state += torch.bincount(bins, values, minlength=BINS).to(state)
+        confidence, codes = probabilities.max(dim=1)
+        self._count(confidence, codes == target, target != NODATA)
 
     def compute(self) -> Tensor:
         """The expected calibration error, in 0..1."""

@@ -55,7 +55,8 @@ class CataloniaDataModule(GeoDataModule):
     """Sentinel-2 mosaics and ICGC labels, split by blocks of ground.
 
     Batches on the device hold ``image`` ``(B, C, H, W)``, normalised and 0 where not measured, ``valid``
-    ``(B, H, W)`` and, except in prediction, ``mask`` ``(B, H, W)`` with codes 0-12.
+    ``(B, H, W)`` and, except in prediction, ``mask`` ``(B, H, W)`` with codes 0-12. Those of the test hold ``purity``
+    ``(B, H, W)`` and ``place`` ``(B, 5)`` too: row, column, height, width and look of each patch.
     """
 
     def __init__(
@@ -450,7 +451,7 @@ class CataloniaDataModule(GeoDataModule):
             self.train_dataset = CataloniaPatches(images, labels, purity=use == 'weight', shares=use == 'soft')
             size = self.settings.patch_size
             self.val_dataset = CataloniaPatches(images, labels, size=size)
-            self.test_dataset = CataloniaPatches(images, labels, purity=True, size=size)
+            self.test_dataset = CataloniaPatches(images, labels, purity=True, places=True, size=size)
         except RuntimeError as e:
             raise LandcoverError(
                 f'the labels {labels.files} do not overlap the mosaics {images.files}; name the folder that holds '

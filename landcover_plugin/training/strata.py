@@ -47,12 +47,13 @@ def strata(mask: Tensor, purity: Tensor | None = None) -> dict[str, Tensor]:
         >>> {name: pixels.flatten().nonzero().flatten().tolist() for name, pixels in found.items()}
         {'pure': [0, 2], 'mixed': [1, 4], 'border': [1, 2], 'interior': [0, 4]}
     """
-    labelled, border = mask != NODATA, _border(mask)
+    labelled, border = mask != NODATA, border_pixels(mask)
     found = {} if purity is None else {'pure': labelled & (purity == PURE), 'mixed': labelled & (purity < PURE)}
     return found | {'border': border, 'interior': labelled & ~border}
 
 
-def _border(mask: Tensor) -> Tensor:
+def border_pixels(mask: Tensor) -> Tensor:
+    """Labelled pixels with another class among their eight neighbours in the patch, shape ``(B, H, W)``."""
     border = torch.zeros_like(mask, dtype=torch.bool)
     for one, other in _NEIGHBOURS:
         here, there = mask[one], mask[other]

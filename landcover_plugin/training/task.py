@@ -49,6 +49,8 @@ class LandCoverSegmentation(SemanticSegmentation):
 
     criterion: LandCoverLoss
     test_strata: dict[str, IntArray]
+    #: Where the training of a loaded checkpoint was logged.
+    log_dir: str | None = None
     #: Turns images into probabilities in prediction, in place of the network.
     engine: Callable[[Tensor], Tensor] | None = None
 
@@ -247,7 +249,9 @@ class LandCoverSegmentation(SemanticSegmentation):
         return callbacks
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the matrices of low-rank adaptation, whose sums the weights hold, so that training can resume."""
+        """Keep where the run logs, for reports, and what low-rank adaptation needs to resume."""
+        if folder := getattr(self.trainer.logger, 'log_dir', None):
+            checkpoint['log_dir'] = str(Path(folder).resolve())
         if matrices := lora_state(self.model):
             checkpoint['lora'] = matrices
 
@@ -311,6 +315,7 @@ class LandCoverSegmentation(SemanticSegmentation):
                 f'{self.hparams["in_channels"]}: choose the same bands and seasons'
             )
         self._network_of(checkpoint, name='the checkpoint')
+        self.log_dir = checkpoint.get('log_dir')
         load_lora_state(self.model, checkpoint.get('lora', {}))
 
     def on_train_epoch_start(self) -> None:
