@@ -23,6 +23,7 @@ ROOMS = (
     'training',
     'mapping',
     'evaluation',
+    'publishing',
     'commands',
     'cli',
     '__main__',

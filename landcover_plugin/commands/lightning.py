@@ -1,6 +1,7 @@
 """fit, validate, test and predict: LightningCLI with our task, data and outputs."""
 
 import logging
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 
 #: Words that Lightning takes for --ckpt_path beside a file.
 _CKPT_WORDS = ('best', 'last', 'hpc')
+
+#: What the address of a model in a registry begins with; it stands for a folder of landcover export.
+_REGISTERED = 'models:/'
 
 #: Settings of the data that belong to one run of predict, not to the checkpoint.
 _NOT_FROM_CHECKPOINT = ('bbox', 'bbox_wgs84', 'aoi', 'damaged', 'overlap', 'num_workers', 'store', 'cache')
@@ -139,7 +143,10 @@ class LandcoverCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Take the settings of the checkpoint as defaults, then parse."""
+        args = _registered_as_checkpoint(args)
         given = path = _checkpoint_path(args)
+        if path is not None and path.startswith(_REGISTERED):
+            path = _fetched(path)
         if path is not None and Path(path).is_dir():
             path = _exported_checkpoint(path, self.command)
         if path is not None and not (self.command == 'fit' and path in _CKPT_WORDS):
@@ -213,6 +220,29 @@ def _checkpoint_path(args: list[str]) -> str | None:
                 raise LandcoverError(f'{value} is not valid YAML: {" ".join(str(e).split())}') from e
             found = content.get('ckpt_path') if isinstance(content, Mapping) else None
     return found
+
+
+def _registered_as_checkpoint(args: list[str]) -> list[str]:
+    """The arguments with ``--model models:/NAME/ALIAS`` as ``--ckpt_path``: ``--model`` is a group of settings.
+
+    Examples:
+        >>> _registered_as_checkpoint(['--model', 'models:/catalonia/champion', '--model.lr=1'])
+        ['--ckpt_path', 'models:/catalonia/champion', '--model.lr=1']
+        >>> _registered_as_checkpoint(['--model=models:/catalonia/3'])
+        ['--ckpt_path=models:/catalonia/3']
+    """
+    options = [
+        '--ckpt_path' if a == '--model' and b.startswith(_REGISTERED) else a
+        for a, b in zip(args, [*args[1:], ''], strict=True)
+    ]
+    return [re.sub(f'^--model={_REGISTERED}', f'--ckpt_path={_REGISTERED}', a) for a in options]
+
+
+def _fetched(address: str) -> str:
+    """The local folder of a model in a registry."""
+    from ..publishing.fetching import fetch  # mlflow: an extra
+
+    return str(fetch(address).folder)
 
 
 def _exported_checkpoint(folder: str, command: str) -> str:
