@@ -297,4 +297,5 @@ def test_a_server_keeps_runs_and_models(
         if 'val_mIoU' in r.data.metrics
     ]
     assert run.data.params['backbone'] == 'plain16' and run.info.status == 'FINISHED'
-    assert len(list(tmp_path.rglob('best.ckpt'))) == 1
+    (best,) = tmp_path.rglob('best.ckpt')
+    assert {'config.yaml', 'blocks.gpkg'} <= {p.name for p in best.parents[1].iterdir()}

@@ -57,13 +57,25 @@ class _RunRecord(SaveConfigCallback):
     """Keeps what a training run was: its YAML and its blocks, in the run's folder."""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the blocks beside the YAML; on rank zero alone, so nothing here may wait for the other ranks."""
-        folder = getattr(trainer.logger, 'log_dir', None) or trainer.default_root_dir  # trainer.log_dir would wait
+        """Write YAML and blocks; on rank zero alone, so nothing here may wait for the other ranks."""
+        folder = _folder_of(trainer)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = folder / self.config_filename
+        self.parser.save(self.config, config, skip_none=False, overwrite=self.overwrite, multifile=self.multifile)
         data = getattr(trainer, 'datamodule', None)
         if isinstance(data, CataloniaDataModule):
-            path = Path(folder) / 'blocks.gpkg'
+            path = folder / 'blocks.gpkg'
             data.write_blocks(path)
             log.info('blocks of ground: %s', path)
+
+
+def _folder_of(trainer: Trainer) -> Path:
+    """The folder of a run. Loggers of servers have none, and Lightning's own callback would stop at that."""
+    logger = trainer.logger
+    if logger is None:
+        return Path(trainer.default_root_dir)
+    own = getattr(logger, 'log_dir', None)  # trainer.log_dir would wait for the other ranks
+    return Path(own or Path(logger.save_dir or trainer.default_root_dir, str(logger.name), str(logger.version)))
 
 
 class LandcoverCLI(LightningCLI):
@@ -80,7 +92,7 @@ class LandcoverCLI(LightningCLI):
             LandCoverSegmentation,
             CataloniaDataModule,
             save_config_callback=_RunRecord if command == 'fit' else None,
-            save_config_kwargs={'overwrite': True},
+            save_config_kwargs={'overwrite': True, 'save_to_log_dir': False},  # the record saves it
             trainer_defaults={
                 'default_root_dir': 'runs',
                 'max_epochs': 100,

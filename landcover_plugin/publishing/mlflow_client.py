@@ -11,8 +11,13 @@ from ..errors import LandcoverError
 #: Variables by which MLflow itself is told where the registry is.
 VARIABLES = ('MLFLOW_REGISTRY_URI', 'MLFLOW_TRACKING_URI')
 
-#: How often a silent server is asked again (MLflow: 7 times, over minutes), unless the user says otherwise.
-_RETRIES = ('MLFLOW_HTTP_REQUEST_MAX_RETRIES', '3')
+#: How MLflow behaves unless the user says otherwise: a silent server is asked again 3 times (not 7, over minutes), and
+#: neither addresses of runs nor a bar for each file go to the terminal.
+_HABITS = {
+    'MLFLOW_HTTP_REQUEST_MAX_RETRIES': '3',
+    'MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT': 'true',
+    'MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR': 'false',
+}
 
 
 def find_registry(registry: str | None = None) -> str:
@@ -38,7 +43,8 @@ def connect(registry: str) -> Any:
     Raises:
         LandcoverError: If MLflow is not installed, or there is no such registry.
     """
-    os.environ.setdefault(*_RETRIES)
+    for name, value in _HABITS.items():
+        os.environ.setdefault(name, value)
     try:
         from mlflow import MlflowClient
     except ModuleNotFoundError as error:
