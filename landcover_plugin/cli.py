@@ -79,7 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(_usage())
         return 0
     if arguments[0] in ('-V', '--version'):
-        sys.stdout.write(f'landcover {__version__}\n')
+        from .inspection.environment import stack  # rasterio: not for --help
+
+        sys.stdout.write(f'landcover {__version__} ({stack()})\n')
         return 0
     _set_up_messages()
     try:

@@ -127,7 +127,9 @@ def test_help_of_fit_explains_the_keys():
 def test_version():
     from landcover_plugin import __version__
 
-    assert run('--version').stdout.strip() == f'landcover {__version__}'
+    told = run('--version').stdout
+    assert told.startswith(f'landcover {__version__} (python {sys.version.split()[0]}, torch ')
+    assert f'GDAL {rasterio.__gdal_version__}' in told and told.count('\n') == 1
 
 
 def test_test_writes_a_report_from_the_checkpoint_alone(trained, tmp_path):
