@@ -53,9 +53,11 @@ endef
 
 # Installs $(2) into the environment $(1).
 INSTALL = $(if $(UV),"$(UV)" pip install --compile-bytecode --python $(1)/bin/python,$(1)/bin/python -m pip --disable-pip-version-check install) $(2)
+# Brings a tool of releases, in an environment of its own: its dependencies are none of the project's.
+TOOL    = [ -x build/tools/bin/python ] || { mkdir -p build; $(call MAKE_VENV,build/tools); }; $(call INSTALL,build/tools,--quiet $(1))
 FREEZE  = $(if $(UV),"$(UV)" pip freeze --python $(1)/bin/python,$(1)/bin/python -m pip --disable-pip-version-check freeze) --exclude-editable
 
-.PHONY: help venv demo test test-all lint format constraints clean
+.PHONY: help venv demo test test-all lint format dist sbom audit licences container constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -92,6 +94,23 @@ lint: $(STAMP) ## check style, formatting and types
 format: $(STAMP) ## repair style where that is safe, and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+dist: $(STAMP) ## build wheel and sdist into dist/, and try the wheel outside the checkout
+	rm -rf dist/*.whl dist/*.tar.gz build/lib
+	$(BIN)/python -m build --no-isolation --outdir dist . >/dev/null
+	bash scripts/check_dist.sh
+
+sbom: $(STAMP) ## write dist/sbom.json: all that .venv holds, as CycloneDX
+	@set -e; $(call TOOL,cyclonedx-bom); mkdir -p dist; \
+	build/tools/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --mc-type library \
+		--output-reproducible --of JSON --validate -o dist/sbom.json
+
+audit: ## look the pinned releases up among known vulnerabilities (needs a connection to the package index)
+	@set -e; $(call TOOL,pip-audit); \
+	build/tools/bin/pip-audit --disable-pip --no-deps --requirement constraints.txt
+
+licences: $(STAMP) ## renew THIRD_PARTY.md: the licences of the packages that this one needs
+	$(BIN)/python scripts/licences.py > THIRD_PARTY.tmp && mv THIRD_PARTY.tmp THIRD_PARTY.md
 
 constraints: ## renew constraints.txt with today's releases, from a fresh environment
 	@set -e; \
