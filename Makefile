@@ -16,6 +16,7 @@ LANDCOVER := $(BIN)/landcover
 # One thread per torch process: two xdist workers with a thread pool each would fight for the same cores.
 PYTEST   = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 WORKERS ?= 2
+DEVICE  ?= cuda
 ARGS    ?=
 
 # Released together: torchvision is compiled against exactly one torch.
@@ -102,12 +103,18 @@ dist: $(STAMP) ## build wheel and sdist into dist/, and try the wheel outside th
 
 sbom: $(STAMP) ## write dist/sbom.json: all that .venv holds, as CycloneDX
 	@set -e; $(call TOOL,cyclonedx-bom); mkdir -p dist; \
-	build/tools/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --mc-type library \
+	sed "s/^dynamic = .*/version = '$$($(BIN)/python -c 'import landcover_plugin as p; print(p.__version__)')'/" \
+		pyproject.toml > build/sbom.toml; \
+	build/tools/bin/cyclonedx-py environment $(BIN)/python --pyproject build/sbom.toml --mc-type library \
 		--output-reproducible --of JSON --validate -o dist/sbom.json
 
-audit: ## look the pinned releases up among known vulnerabilities (needs a connection to the package index)
+audit: ## look the pinned releases up among known vulnerabilities; fails where a package cannot be looked up
 	@set -e; $(call TOOL,pip-audit); \
-	build/tools/bin/pip-audit --disable-pip --no-deps --requirement constraints.txt
+	build/tools/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
+
+container: ## build the container image; DEVICE=cpu leaves CUDA out (see Dockerfile), then try the demo in it
+	docker build --tag landcover:$(DEVICE) --build-arg DEVICE=$(DEVICE) --build-arg PIP_EXTRA_INDEX_URL .
+	docker run --rm --entrypoint bash landcover:$(DEVICE) scripts/demo.sh landcover
 
 licences: $(STAMP) ## renew THIRD_PARTY.md: the licences of the packages that this one needs
 	$(BIN)/python scripts/licences.py > THIRD_PARTY.tmp && mv THIRD_PARTY.tmp THIRD_PARTY.md

@@ -52,7 +52,7 @@ def checkpoint(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope='module')
 def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportedModel:
     folder = tmp_path_factory.mktemp('exported') / 'model'
-    export(checkpoint, folder, formats=['onnx'])
+    export(checkpoint, folder, formats=[])
     return open_export(folder)
 
 
@@ -216,12 +216,17 @@ def test_files_outside_the_folder(name: str) -> None:
 
 
 def test_register_and_predict_by_name(
-    checkpoint: Path, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path,
+    exported: ExportedModel,
+    scene: Scene,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / 'scores.json').write_text(json.dumps(SCORES))
     registry = f'sqlite:///{tmp_path}/registry.db'
-    options = ['--name', 'catalonia', '--alias', 'champion', '--report', str(tmp_path), '--formats', 'pt2']
-    assert cli.main(['register', str(checkpoint), '--registry', registry, *options]) == 0
+    options = ['--name', 'catalonia', '--alias', 'champion', '--report', str(tmp_path)]
+    assert cli.main(['register', str(exported.folder), '--registry', registry, *options]) == 0
     assert capsys.readouterr().out == 'registered: models:/catalonia/1\nalias:      models:/catalonia/champion\n'
     monkeypatch.setenv('MLFLOW_TRACKING_URI', registry)
     where = ['--data.bbox', '[402500, 4598000, 402900, 4598300]', '--data.root', str(scene.label.parent)]
@@ -276,7 +281,12 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 @pytest.mark.slow
 def test_a_server_keeps_runs_and_models(
-    server: str, exported: ExportedModel, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: str,
+    checkpoint: Path,
+    exported: ExportedModel,
+    scene: Scene,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for version in (1, 2):
         assert register(exported, name='catalonia', registry=server, alias='champion') == ModelAddress(
@@ -284,6 +294,9 @@ def test_a_server_keeps_runs_and_models(
         )
     assert contents(fetch('models:/catalonia/champion', server).folder) == contents(exported.folder)
     assert client(server).get_model_version_by_alias('catalonia', 'champion').version in ('2', 2)
+    options = ['--registry', server, '--name', 'catalonia', '--formats', 'pt2']
+    assert cli.main(['register', str(checkpoint), *options]) == 0
+    assert set(fetch('models:/catalonia/3', server).facts['formats']) == {'pt2'}
     config = tmp_path / 'mlflow.yaml'
     config.write_text(CONFIG.read_text().replace('sqlite:///mlflow.db', server))
     monkeypatch.chdir(tmp_path)
