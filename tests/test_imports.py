@@ -82,7 +82,11 @@ def test_pure_raster_code_loads_no_torch() -> None:
             for p in (PACKAGE / 'evaluation').glob('[a-z]*.py')
             if p.stem not in ('callbacks', 'calibrator')
         ),
-        *(f'landcover_plugin.commands.{name}' for name in ('areas', 'sample', 'compare', 'files')),
+        *(f'landcover_plugin.commands.{name}' for name in ('areas', 'sample', 'compare', 'files', 'register', 'cloud')),
+        *(
+            f'landcover_plugin.publishing.{name}'
+            for name in ('addresses', 'scores', 'mlflow_client', 'google_requests', 'google_client', 'training_jobs')
+        ),
     ]
     assert len(rasters) >= 3
     code = f'import importlib, sys\nfor n in {names}: importlib.import_module(n); assert "torch" not in sys.modules, n'

@@ -11,12 +11,13 @@ from ..errors import LandcoverError
 #: Variables by which MLflow itself is told where the registry is.
 VARIABLES = ('MLFLOW_REGISTRY_URI', 'MLFLOW_TRACKING_URI')
 
-#: How MLflow behaves unless the user says otherwise: a silent server is asked again 3 times (not 7, over minutes), and
-#: neither addresses of runs nor a bar for each file go to the terminal.
+#: How MLflow behaves unless the user says otherwise: a silent server is asked again 3 times (not 7, over minutes),
+#: neither addresses of runs nor a bar for each file go to the terminal, and its makers are told nothing.
 _HABITS = {
     'MLFLOW_HTTP_REQUEST_MAX_RETRIES': '3',
     'MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT': 'true',
     'MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR': 'false',
+    'MLFLOW_DISABLE_TELEMETRY': 'true',
 }
 
 
