@@ -46,13 +46,14 @@ RUN apt-get update \
  && apt-get install --yes --no-install-recommends libgomp1 libexpat1 \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --create-home --uid 10001 landcover \
- && install --directory --owner landcover /work /cache
+ && install --directory --owner landcover --mode 1777 /work /cache
 COPY --from=builder /opt/landcover /opt/landcover
 COPY configs /work/configs
 COPY scripts/demo.sh /work/scripts/demo.sh
+# Any user may be given (--user): whoever it is has a name, and may write to the caches.
 ENV PATH=/opt/landcover/bin:$PATH \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    HOME=/cache XDG_CACHE_HOME=/cache NUMBA_CACHE_DIR=/cache/numba MPLCONFIGDIR=/cache/matplotlib \
+    HOME=/cache USER=landcover XDG_CACHE_HOME=/cache NUMBA_CACHE_DIR=/cache/numba MPLCONFIGDIR=/cache/matplotlib \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001
 WORKDIR /work
