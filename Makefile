@@ -16,6 +16,7 @@ LANDCOVER := $(BIN)/landcover
 # One thread per torch process: two xdist workers with a thread pool each would fight for the same cores.
 PYTEST   = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 WORKERS ?= 2
+DEVICE  ?= cuda
 ARGS    ?=
 
 # Released together: torchvision is compiled against exactly one torch.
@@ -53,9 +54,11 @@ endef
 
 # Installs $(2) into the environment $(1).
 INSTALL = $(if $(UV),"$(UV)" pip install --compile-bytecode --python $(1)/bin/python,$(1)/bin/python -m pip --disable-pip-version-check install) $(2)
+# Brings a tool of releases, in an environment of its own: its dependencies are none of the project's.
+TOOL    = [ -x build/tools/bin/python ] || { mkdir -p build; $(call MAKE_VENV,build/tools); }; $(call INSTALL,build/tools,--quiet $(1))
 FREEZE  = $(if $(UV),"$(UV)" pip freeze --python $(1)/bin/python,$(1)/bin/python -m pip --disable-pip-version-check freeze) --exclude-editable
 
-.PHONY: help venv demo test test-all docs lint format constraints clean
+.PHONY: help venv demo test test-all docs lint format dist sbom audit licences container constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -97,6 +100,29 @@ lint: $(STAMP) ## check style, formatting and types
 format: $(STAMP) ## repair style where that is safe, and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+dist: $(STAMP) ## build wheel and sdist into dist/, and try the wheel outside the checkout
+	rm -rf dist/*.whl dist/*.tar.gz build/lib
+	$(BIN)/python -m build --no-isolation --outdir dist . >/dev/null
+	bash scripts/check_dist.sh
+
+sbom: $(STAMP) ## write dist/sbom.json: all that .venv holds, as CycloneDX
+	@set -e; $(call TOOL,cyclonedx-bom); mkdir -p dist; \
+	sed "s/^dynamic = .*/version = '$$($(BIN)/python -c 'import landcover_plugin as p; print(p.__version__)')'/" \
+		pyproject.toml > build/sbom.toml; \
+	build/tools/bin/cyclonedx-py environment $(BIN)/python --pyproject build/sbom.toml --mc-type library \
+		--output-reproducible --of JSON --validate -o dist/sbom.json
+
+audit: ## look the pinned releases up among known vulnerabilities; fails where a package cannot be looked up
+	@set -e; $(call TOOL,pip-audit); \
+	build/tools/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
+
+container: ## build the container image; DEVICE=cpu leaves CUDA out (see Dockerfile), then try the demo in it
+	docker build --tag landcover:$(DEVICE) --build-arg DEVICE=$(DEVICE) --build-arg PIP_EXTRA_INDEX_URL .
+	docker run --rm --entrypoint bash landcover:$(DEVICE) scripts/demo.sh landcover
+
+licences: $(STAMP) ## renew THIRD_PARTY.md: the licences of the packages that this one needs
+	$(BIN)/python scripts/licences.py > THIRD_PARTY.tmp && mv THIRD_PARTY.tmp THIRD_PARTY.md
 
 constraints: ## renew constraints.txt with today's releases, from a fresh environment
 	@set -e; \

@@ -31,6 +31,8 @@ COMMANDS = {
     'predict': Command('lightning', 'map a bounding box, or all of the mosaics, as a GeoTIFF'),
     'polygonize': Command('polygonize', 'turn a class map into polygons: a GeoPackage for any GIS'),
     'export': Command('export', 'write a trained model as PyTorch, ONNX and OpenVINO files with a model card'),
+    'register': Command('register', 'put a trained model into an MLflow registry, from where predict takes it by name'),
+    'cloud': Command('cloud', 'train on Google Cloud, and register a model there'),
     'sample': Command('sample', 'draw points of a map to be interpreted in QGIS, for an accuracy assessment'),
     'areas': Command('areas', 'areas of the classes of a map, by zone, and as a sample corrects them'),
     'audit': Command('audit', 'rank places where labels are probably wrong or the ground has changed'),
@@ -79,7 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(_usage())
         return 0
     if arguments[0] in ('-V', '--version'):
-        sys.stdout.write(f'landcover {__version__}\n')
+        from .inspection.environment import stack  # rasterio: not for --help
+
+        sys.stdout.write(f'landcover {__version__} ({stack()})\n')
         return 0
     _set_up_messages()
     try:

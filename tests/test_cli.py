@@ -127,7 +127,9 @@ def test_help_of_fit_explains_the_keys():
 def test_version():
     from landcover_plugin import __version__
 
-    assert run('--version').stdout.strip() == f'landcover {__version__}'
+    told = run('--version').stdout
+    assert told.startswith(f'landcover {__version__} (python {sys.version.split()[0]}, torch ')
+    assert f'GDAL {rasterio.__gdal_version__}' in told and told.count('\n') == 1
 
 
 def test_test_writes_a_report_from_the_checkpoint_alone(trained, tmp_path):
@@ -447,7 +449,11 @@ def test_a_block_damaged_in_the_middle_is_named_also_by_a_worker(capsys, copy, t
 # The examples
 
 
-@pytest.mark.parametrize('config', sorted(CONFIGS.rglob('*.yaml')), ids=lambda p: p.stem)
+#: Experiment cards; those of loggers stand beside one of them, see test_registry.py.
+CARDS = sorted(p for p in CONFIGS.rglob('*.yaml') if p.parent.name != 'loggers')
+
+
+@pytest.mark.parametrize('config', CARDS, ids=lambda p: p.stem)
 def test_every_yaml_trains(config, tmp_path):
     """Each experiment card runs as it is, but for its length and the weights, which would be fetched."""
     write_scene(tmp_path / 'data', size=(512, 512), label_gsd=10, seed=2)

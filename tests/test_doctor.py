@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import rasterio
 from conftest import LABEL_NAME, RELOCATED, write_image, write_label
 
 from landcover_plugin.datasets.simulated import Scene, write_scene
+from landcover_plugin.inspection.capabilities import ask_torch
 from landcover_plugin.sampling.weights import WEIGHTINGS
 
 
@@ -109,7 +111,23 @@ def test_environment(tmp_path: Path) -> None:
     names = [line.split()[0] for line in done.stdout.splitlines()]
     assert {'landcover', 'python', 'torch', 'torchgeo', 'rasterio', 'GDAL', 'processors', 'memory', 'GPU'} <= set(names)
     assert done.returncode == 0
-    assert without_nan(run('--env', '--json').stdout)['numpy'] == np.__version__
+    found = without_nan(run('--env', '--json', OMP_NUM_THREADS='1').stdout)
+    assert found['numpy'] == np.__version__
+    assert found['openvino'].startswith(metadata.version('openvino')) and 'landcover register' in found['mlflow-skinny']
+    assert found['torch threads'] == found['OMP_NUM_THREADS'] == '1'
+    assert found['bf16 on the processor'] in ('true', 'false') and found['torch build'].startswith(('CUDA', 'CPU'))
+    assert found['GDAL drivers'].endswith('with GTiff, COG, VRT, GPKG, PNG')
+    assert float(found['disk free, here'].split()[0].replace(',', '')) > 0
+
+
+def test_a_torch_that_cannot_be_imported_is_told(tmp_path: Path) -> None:
+    python = tmp_path / 'python'
+    python.write_text('#!/bin/sh\necho "Traceback" >&2; echo "ImportError: libcudart.so.13 is missing" >&2; exit 1\n')
+    python.chmod(0o755)
+    assert ask_torch(str(python)) == {'torch build': 'cannot be imported: ImportError: libcudart.so.13 is missing'}
+    python.write_text('#!/bin/sh\nsleep 5\n')
+    assert 'not imported within 0.1 s' in ask_torch(str(python), seconds=0.1)['torch build']
+    assert 'not known' in ask_torch(str(tmp_path / 'nowhere'))['torch build']
 
 
 def test_no_torch_on_the_way(scene: Scene) -> None:

@@ -24,6 +24,7 @@ ROOMS = (
     'mapping',
     'evaluation',
     'viewing',
+    'publishing',
     'commands',
     'cli',
     '__main__',
@@ -83,7 +84,14 @@ def test_pure_raster_code_loads_no_torch() -> None:
             if p.stem not in ('callbacks', 'calibrator', 'tally')
         ),
         *(f'landcover_plugin.viewing.{p.stem}' for p in (PACKAGE / 'viewing').glob('[a-z]*.py')),
-        *(f'landcover_plugin.commands.{name}' for name in ('areas', 'sample', 'compare', 'files', 'view')),
+        *(
+            f'landcover_plugin.commands.{name}'
+            for name in ('areas', 'sample', 'compare', 'files', 'view', 'register', 'cloud')
+        ),
+        *(
+            f'landcover_plugin.publishing.{name}'
+            for name in ('addresses', 'scores', 'mlflow_client', 'google_requests', 'google_client', 'training_jobs')
+        ),
     ]
     assert len(rasters) >= 3
     code = f'import importlib, sys\nfor n in {names}: importlib.import_module(n); assert "torch" not in sys.modules, n'

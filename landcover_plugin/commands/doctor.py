@@ -65,9 +65,10 @@ def main(argv: Sequence[str]) -> int:
 def _tell_environment(as_json: bool) -> int:
     import json
 
+    from ..inspection.capabilities import capabilities
     from ..inspection.environment import environment
 
-    found = environment()
+    found = environment() | capabilities()
     if as_json:
         _write(json.dumps(found, indent=1) + '\n')
     else:
@@ -90,7 +91,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('data', metavar='DATA', nargs='?', help='folder that holds the rasters, local or gs://')
     parser.add_argument('--json', action='store_true', help='print one JSON document and nothing else')
-    parser.add_argument('--env', action='store_true', help='print versions and hardware, for reports of faults')
+    parser.add_argument(
+        '--env',
+        action='store_true',
+        help='print versions, engines, devices, memory, for reports of faults',
+    )
     reading = parser.add_argument_group(
         'how training would read them', 'as the keys of the same name, --data.…, of fit'
     )

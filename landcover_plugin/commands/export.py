@@ -31,6 +31,9 @@ examples:
   landcover predict --ckpt_path model --data.root data --output.path map.tif
 """
 
+#: What --formats is for.
+FORMATS_HELP = 'pt2, onnx, openvino; each must succeed (default: all that can be had here, the others are named)'
+
 
 def main(argv: Sequence[str]) -> int:
     """Run the command on its arguments (without the command's name); returns the exit code.
@@ -66,9 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--output.path', dest='path', required=True, metavar='DIR', help='folder to be made')
     parser.add_argument(
         '--formats',
-        type=_formats,
+        type=formats_of,
         metavar='pt2,...',
-        help='pt2, onnx, openvino; each must succeed (default: all that can be had here, the others are named)',
+        help=FORMATS_HELP,
     )
     parser.add_argument('--report', metavar='DIR', help='report of landcover test, whose scores go into the model card')
     parser.add_argument(
@@ -84,7 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _formats(text: str) -> list[str]:
+def formats_of(text: str) -> list[str]:
+    """Names of formats from 'pt2,onnx'."""
     names = [name.strip() for name in text.split(',') if name.strip()]
     known = ('pt2', 'onnx', 'openvino')
     if not names or set(names) - set(known):

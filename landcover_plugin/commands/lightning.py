@@ -1,6 +1,7 @@
 """fit, validate, test and predict: LightningCLI with our task, data and outputs."""
 
 import logging
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 #: Words that Lightning takes for --ckpt_path beside a file.
 _CKPT_WORDS = ('best', 'last', 'hpc')
 
+#: What the address of a model in a registry begins with; it stands for a folder of landcover export.
+_REGISTERED = 'models:/'
+
 #: Settings of the data that belong to one run of predict, not to the checkpoint.
 _NOT_FROM_CHECKPOINT = ('bbox', 'bbox_wgs84', 'aoi', 'damaged', 'overlap', 'num_workers', 'store', 'cache')
 
@@ -56,13 +60,25 @@ class _RunRecord(SaveConfigCallback):
     """Keeps what a training run was: its YAML and its blocks, in the run's folder."""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the blocks beside the YAML; on rank zero alone, so nothing here may wait for the other ranks."""
-        folder = getattr(trainer.logger, 'log_dir', None) or trainer.default_root_dir  # trainer.log_dir would wait
+        """Write YAML and blocks; on rank zero alone, so nothing here may wait for the other ranks."""
+        folder = _folder_of(trainer)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = folder / self.config_filename
+        self.parser.save(self.config, config, skip_none=False, overwrite=self.overwrite, multifile=self.multifile)
         data = getattr(trainer, 'datamodule', None)
         if isinstance(data, CataloniaDataModule):
-            path = Path(folder) / 'blocks.gpkg'
+            path = folder / 'blocks.gpkg'
             data.write_blocks(path)
             log.info('blocks of ground: %s', path)
+
+
+def _folder_of(trainer: Trainer) -> Path:
+    """The folder of a run. Loggers of servers have none, and Lightning's own callback would stop at that."""
+    logger = trainer.logger
+    if logger is None:
+        return Path(trainer.default_root_dir)
+    own = getattr(logger, 'log_dir', None)  # trainer.log_dir would wait for the other ranks
+    return Path(own or Path(logger.save_dir or trainer.default_root_dir, str(logger.name), str(logger.version)))
 
 
 class LandcoverCLI(LightningCLI):
@@ -82,7 +98,7 @@ class LandcoverCLI(LightningCLI):
             LandCoverSegmentation,
             CataloniaDataModule,
             save_config_callback=_RunRecord if command == 'fit' else None,
-            save_config_kwargs={'overwrite': True},
+            save_config_kwargs={'overwrite': True, 'save_to_log_dir': False},  # the record saves it
             trainer_defaults={
                 'default_root_dir': 'runs',
                 'max_epochs': 100,
@@ -153,7 +169,10 @@ class LandcoverCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Take the settings of the checkpoint as defaults, then parse."""
+        args = _registered_as_checkpoint(args)
         given = path = _checkpoint_path(args)
+        if path is not None and path.startswith(_REGISTERED):
+            path = _fetched(path)
         if path is not None and Path(path).is_dir():
             path = _exported_checkpoint(path, self.command)
         if path is not None and not (self.command == 'fit' and path in _CKPT_WORDS):
@@ -253,6 +272,29 @@ def _checkpoint_path(args: list[str]) -> str | None:
                 raise LandcoverError(f'{value} is not valid YAML: {" ".join(str(e).split())}') from e
             found = content.get('ckpt_path') if isinstance(content, Mapping) else None
     return found
+
+
+def _registered_as_checkpoint(args: list[str]) -> list[str]:
+    """The arguments with ``--model models:/NAME/ALIAS`` as ``--ckpt_path``: ``--model`` is a group of settings.
+
+    Examples:
+        >>> _registered_as_checkpoint(['--model', 'models:/catalonia/champion', '--model.lr=1'])
+        ['--ckpt_path', 'models:/catalonia/champion', '--model.lr=1']
+        >>> _registered_as_checkpoint(['--model=models:/catalonia/3'])
+        ['--ckpt_path=models:/catalonia/3']
+    """
+    options = [
+        '--ckpt_path' if a == '--model' and b.startswith(_REGISTERED) else a
+        for a, b in zip(args, [*args[1:], ''], strict=True)
+    ]
+    return [re.sub(f'^--model={_REGISTERED}', f'--ckpt_path={_REGISTERED}', a) for a in options]
+
+
+def _fetched(address: str) -> str:
+    """The local folder of a model in a registry."""
+    from ..publishing.fetching import fetch  # mlflow: an extra
+
+    return str(fetch(address).folder)
 
 
 def _exported_checkpoint(folder: str, command: str) -> str:

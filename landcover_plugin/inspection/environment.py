@@ -37,6 +37,13 @@ def environment() -> dict[str, str]:
     return found
 
 
+def stack() -> str:
+    """The software below this package in one line, for ``landcover --version``."""
+    parts = [f'python {platform.python_version()}', *(f'{name} {version_of(name)}' for name in ('torch', 'torchgeo'))]
+    parts += [f'rasterio {rasterio.__version__}', f'GDAL {rasterio.__gdal_version__}', f'numpy {np.__version__}']
+    return ', '.join([*parts, f'{platform.system()} {platform.machine()}'])
+
+
 def version_of(name: str) -> str:
     """Version of an installed distribution, or 'not installed'."""
     try:

@@ -23,6 +23,7 @@ from ..training.prediction import block_cache_bytes
 from ..training.temperature import sha256
 from .engines import MIN_AGREEMENT, Engine, EngineName
 from .maps import MapJob, Tally, strips_of
+from .memory import return_large_buffers
 from .network import Augmentation
 from .options import SMOOTHNESS, MapOptions
 from .plan import area_of, settings_of
@@ -181,6 +182,7 @@ class MapWriter(Callback):
 
     def _begin(self, trainer: Trainer, pl_module: LightningModule) -> Sequence[StripRun]:
         """Find out what is to be done, and take this process's share of it."""
+        return_large_buffers()
         data = data_of(trainer)
         if self.tidy is None:
             self.tidy = self.options.tidy(data.open_images().grid)

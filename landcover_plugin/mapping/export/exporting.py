@@ -71,7 +71,7 @@ def export(
         LandcoverError: If something cannot be read or written, or a format does not compute what PyTorch does.
     """
     target = check_export_folder(folder, overwrite=overwrite)
-    scores = None if report is None else _scores(Path(report))
+    scores = None if report is None else read_scores(report)
     state = read_checkpoint(checkpoint)
     facts = facts_of(state, checkpoint, sum(t.numel() for t in _weights(state).values()))
     task = LandCoverSegmentation.load_from_checkpoint(checkpoint, map_location='cpu')
@@ -173,8 +173,13 @@ def _write_json(path: Path, document: Any) -> None:
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + '\n', encoding='utf-8')
 
 
-def _scores(report: Path) -> dict[str, Any]:
-    path = report / 'scores.json' if report.is_dir() else report
+def read_scores(report: str | os.PathLike[str]) -> dict[str, Any]:
+    """The scores in a report folder of ``landcover test``, or in its ``scores.json``.
+
+    Raises:
+        LandcoverError: If there are none.
+    """
+    path = Path(report, 'scores.json') if Path(report).is_dir() else Path(report)
     try:
         scores = json.loads(path.read_text(encoding='utf-8'))
         if not (isinstance(scores['overall'], dict) and isinstance(scores['classes'], list)):
