@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[1]
 
 #: SPDX identifiers of licences that ask users of this package for no more than attribution, or (MPL) changed files.
 ALLOWED = frozenset(
-    ('0BSD', 'Apache-2.0', 'BSD', 'BSD-2-Clause', 'BSD-3-Clause', 'BSL-1.0', 'CC0-1.0', 'HPND', 'ISC', 'MIT', 'MPL-2.0',
+    ('0BSD', 'Apache-2.0', 'BSD', 'BSD-2-Clause', 'BSD-3-Clause', 'BSL-1.0', 'CC0-1.0', 'HPND', 'ISC', 'MIT',
+     'MIT-CMU', 'MPL-2.0',
      'PSF-2.0', 'Unlicense', 'Zlib')
 )  # fmt: skip
 
