@@ -23,6 +23,7 @@ ROOMS = (
     'training',
     'mapping',
     'evaluation',
+    'search',
     'commands',
     'cli',
     '__main__',
