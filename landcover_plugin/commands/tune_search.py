@@ -140,7 +140,7 @@ class Search:
                 tell=self._keep,
             )
         self._keep(outcomes)
-        ended = sum(o.status not in ('waiting', 'running') for o in outcomes)
+        ended = sum(o.ended for o in outcomes)
         if ended < self.strategy.trials:
             log.info('%d of %d trials have ended; to go on, add --resume to the command', ended, self.strategy.trials)
             raise KeyboardInterrupt
@@ -173,7 +173,7 @@ class Search:
         write_table(self.folder / 'trials.csv', outcomes, self.strategy.metric)
         leader = best(outcomes, self.strategy.mode)
         for outcome in outcomes:
-            if outcome.status in ('complete', 'stopped', 'failed') and outcome is not leader:
+            if outcome.ended and outcome is not leader:
                 for path in (self.folder / 'trials' / outcome.identity).rglob('checkpoints/*.ckpt'):
                     path.unlink(missing_ok=True)
 

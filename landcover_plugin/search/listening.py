@@ -32,11 +32,14 @@ class Listener(tune.Callback):
 
     def outcomes(self, trials: Sequence[Trial]) -> list[Outcome]:
         """The trials as they are."""
-        return [_outcome(number, trial, self.strategy) for number, trial in enumerate(trials, 1)]
+        return sorted((_outcome(trial, self.strategy) for trial in trials), key=lambda outcome: outcome.number)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Say what changed."""
         outcomes = self.outcomes(trials)
+        if not self.told and (before := [o for o in outcomes if o.ended]):
+            log.info('%d trials have ended before', len(before))
+            self.told = {o.identity: o.status for o in before}
         changed = [o for o in outcomes if self.told.get(o.identity) != o.status]
         for outcome in changed:
             if outcome.status != 'waiting':
@@ -46,7 +49,8 @@ class Listener(tune.Callback):
             self.tell(outcomes)
 
 
-def _outcome(number: int, trial: Trial, strategy: Strategy) -> Outcome:
+def _outcome(trial: Trial, strategy: Strategy) -> Outcome:
+    number = int(str(trial.experiment_tag).partition('_')[0])  # counted by Ray; a search that goes on has another order
     last = trial.last_result or {}
     epochs, score = int(last.get('epoch', 0)), last.get('score')
     status: Status = {'RUNNING': 'running', 'ERROR': 'failed', 'TERMINATED': 'stopped'}.get(trial.status, 'waiting')  # type: ignore[assignment]
@@ -59,8 +63,8 @@ def _outcome(number: int, trial: Trial, strategy: Strategy) -> Outcome:
 
 def _why(trial: Trial) -> str:
     """The last error in what Ray wrote of a failure."""
-    file = trial.error_file
-    text = Path(file).read_text(errors='replace') if file and Path(file).is_file() else ''
+    files = [Path(file) for file in (trial.error_file, f'{trial.path}/error.txt') if file]  # the second after --resume
+    text = next((file.read_text(errors='replace') for file in files if file.is_file()), '')
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith(' ')]
     return re.sub(r'^[\w.]*(?:LandcoverError): ', '', lines[-1])[:500] if lines else 'its process ended'
 

@@ -39,6 +39,11 @@ class Outcome:
     drawn: Mapping[str, Any]
     message: str = ''
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is to come of it."""
+        return self.status not in ('waiting', 'running')
+
 
 def best(outcomes: Sequence[Outcome], mode: str) -> Outcome | None:
     """The trial with the best score, None if none has one."""

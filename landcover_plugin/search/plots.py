@@ -4,6 +4,7 @@ import logging
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,7 +131,7 @@ def write_plots(folder: Path, outcomes: Sequence[Outcome], space: Space, metric:
         log.info('fewer than %d trials have scores that differ: what mattered cannot be told', FEWEST)
     for name, figure in figures.items():
         for kind in ('png', 'svg'):
-            write_whole(folder / f'{name}.{kind}', lambda path, figure=figure: figure.savefig(path, dpi=150))
+            write_whole(folder / f'{name}.{kind}', partial(figure.savefig, dpi=150))
     return shares
 
 
@@ -143,7 +144,7 @@ def write_hparams(folder: Path, outcomes: Sequence[Outcome], metric: str) -> Non
         settings = {key: plain(value) for key, value in outcome.drawn.items()}
         with SummaryWriter(str(folder / outcome.identity)) as writer:
             scores = {f'best_{metric}': outcome.score, 'epochs': outcome.epochs}
-            writer.add_hparams(settings, scores, run_name='.')  # type: ignore[no-untyped-call]
+            writer.add_hparams(settings, scores, run_name='.')
 
 
 def _scored(outcomes: Sequence[Outcome]) -> list[Outcome]:
