@@ -25,10 +25,11 @@ class Listener(tune.Callback):
 
     def __init__(self, strategy: Strategy, tell: Callable[[Sequence[Outcome]], None] | None) -> None:
         self.strategy, self.tell, self.told = strategy, tell, dict[str, Status]()
+        self.latest: list[Outcome] = []
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what cannot be kept in the state of a search."""
-        return {'strategy': self.strategy, 'tell': None, 'told': {}}
+        return {'strategy': self.strategy, 'tell': None, 'told': {}, 'latest': []}
 
     def outcomes(self, trials: Sequence[Trial]) -> list[Outcome]:
         """The trials as they are."""
@@ -36,7 +37,7 @@ class Listener(tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Say what changed."""
-        outcomes = self.outcomes(trials)
+        outcomes = self.latest = self.outcomes(trials)
         if not self.told and (before := [o for o in outcomes if o.ended]):
             log.info('%d trials have ended before', len(before))
             self.told = {o.identity: o.status for o in before}

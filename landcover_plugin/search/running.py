@@ -122,7 +122,9 @@ def run(
                 callbacks=[listener],
             ),
         )
-    return listener.outcomes(tuner.fit()._experiment_analysis.trials)
+    found = tuner.fit()
+    # On Ctrl-C, Ray calls trials ended that are gone on with.
+    return listener.latest or listener.outcomes(found._experiment_analysis.trials)
 
 
 def _identity(trial: Trial) -> str:
