@@ -26,6 +26,7 @@ COMMANDS = {
     'doctor': Command('doctor', 'look at rasters before training: will they train well, and if not, what to do'),
     'prepare': Command('prepare', 'read the rasters once and write a training store: small labels, fast images'),
     'fit': Command('lightning', 'train a network on mosaics and labels'),
+    'tune': Command('tune', 'search for better settings of a training: Ray Tune, Optuna, ASHA'),
     'validate': Command('lightning', 'score a checkpoint on the validation ground'),
     'test': Command('lightning', 'score a checkpoint on the test ground and write a report'),
     'predict': Command('lightning', 'map a bounding box, or all of the mosaics, as a GeoTIFF'),

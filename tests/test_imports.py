@@ -25,6 +25,7 @@ ROOMS = (
     'evaluation',
     'viewing',
     'publishing',
+    'search',
     'commands',
     'cli',
     '__main__',

@@ -250,6 +250,31 @@ class LandcoverCLI(LightningCLI):
             log.info('best checkpoint (%s %.3f): %s', callback.monitor, score, callback.best_model_path)
 
 
+class _Parsed(LandcoverCLI):
+    """The settings of a command, parsed as when it runs; nothing is opened or run."""
+
+    def before_instantiate_classes(self) -> None:
+        """Nothing."""
+
+    def instantiate_classes(self) -> None:
+        """Nothing."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Nothing."""
+
+
+def fit_settings(args: list[str]) -> str:
+    """All settings of ``landcover fit`` with some arguments, defaults among them, as the YAML of a run.
+
+    Raises:
+        LandcoverError: If an argument or a key of a YAML is wrong.
+    """
+    quieten()
+    parsed = _Parsed('fit', args)
+    text: str = parsed._parser('fit').dump(parsed.config.fit, skip_none=False)
+    return text
+
+
 def _channels_of(data: CataloniaDataModule) -> int:
     return data.in_channels
 

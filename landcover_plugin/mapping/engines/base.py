@@ -109,12 +109,13 @@ def check_images(images: Tensor, shape: Shape) -> None:
         )
 
 
-def import_optional(package: str, extra: str) -> ModuleType:
+def import_optional(package: str, extra: str, otherwise: str = ', or choose --output.engine torch') -> ModuleType:
     """Import a package that engines need and the plain installation lacks.
 
     Args:
         package: Name of the module.
         extra: Of this package, which brings it.
+        otherwise: What to do without it, as the end of the sentence.
 
     Raises:
         LandcoverError: If it is missing or cannot be loaded.
@@ -123,6 +124,5 @@ def import_optional(package: str, extra: str) -> ModuleType:
         return importlib.import_module(package)
     except ImportError as e:
         raise LandcoverError(
-            f"{package.partition('.')[0]} cannot be imported ({e}): pip install 'landcover-plugin[{extra}]', "
-            'or choose --output.engine torch'
+            f"{package.partition('.')[0]} cannot be imported ({e}): pip install 'landcover-plugin[{extra}]'{otherwise}"
         ) from e
