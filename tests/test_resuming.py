@@ -106,6 +106,16 @@ def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(
 
 
 @pytest.mark.slow
+def test_a_training_of_one_epoch_goes_on_with_the_next(
+    scene: Scene, whole: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the checkpoint of the end of an epoch, with all patches of the next one."""
+    assert cli.main(fit(scene, tmp_path, '--trainer.max_epochs=1')) == 0
+    assert cli.main(fit(scene, tmp_path, '--resume=true')) == 0
+    assert same(weights(tmp_path), weights(whole()))
+
+
+@pytest.mark.slow
 def test_two_processes_score_as_one_does(
     scene: Scene, whole: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -62,7 +62,6 @@ class Trials:
         here = {
             'trainer': {'default_root_dir': str(folder), 'devices': 1, 'enable_progress_bar': False},
             'resume': True,
-            'early_stopping': {'strict': False},  # Lightning may end an epoch on resuming without scoring it again
         }
         settings = folder / 'trial.yaml'
         settings.write_text(yaml.safe_dump(merge(self.changed(drawn), here), sort_keys=False), encoding='utf-8')

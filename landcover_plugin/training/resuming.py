@@ -134,7 +134,8 @@ def trained_patches(trainer: Trainer, batch_size: int) -> tuple[int, int]:
         batch_size: Of one process.
     """
     loop: Any = trainer.fit_loop
-    batches = loop.epoch_loop.batch_progress.current.processed
+    progress = loop.epoch_loop.batch_progress
+    batches = 0 if progress.is_last_batch else progress.current.processed  # a checkpoint of the end of an epoch
     return loop.epoch_progress.current.processed, batches * batch_size * trainer.world_size
 
 
