@@ -160,6 +160,7 @@ def arguments(root: Path, folder: Path) -> list[str]:
     return [*model, *data, *trainer, f'--trainer.default_root_dir={folder}']
 
 
+@pytest.mark.slow
 def test_fit_with_all_training_aids_then_test(scene: Path, tmp_path: Path) -> None:
     """Averaging, clipping, accumulation and deterministic mode together; two runs end in the same numbers."""
     aids = ['--trainer.gradient_clip_val=1', '--trainer.accumulate_grad_batches=2', '--trainer.deterministic=true']

@@ -35,6 +35,7 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_every_section_runs_on_a_tiny_scene(tmp_path: Path) -> None:
     sections = ('patches', 'cold', 'locality', 'balance', 'labels')
     output = run(

@@ -182,6 +182,7 @@ def test_the_item_is_read_by_pystac(exported: Path) -> None:
         assert (exported / asset.href).is_file()
 
 
+@pytest.mark.slow
 def test_predict_maps_what_the_checkpoint_maps(exported: Path, checkpoint: Path, scene: Scene, tmp_path: Path) -> None:
     options = ['--data.overlap=8', '--trainer.accelerator=cpu', '--trainer.enable_progress_bar=false']
     maps = []

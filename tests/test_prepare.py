@@ -607,7 +607,7 @@ def test_too_little_space_is_told_before_any_reading(root: Path, monkeypatch: py
     monkeypatch.setattr(staging.shutil, 'disk_usage', lambda path: usage)
     with pytest.raises(LandcoverError, match=r'needs about 0.\d\d GB, 0.00 GB are free .*--output.*--store compact'):
         run(root, kind='fast')
-    assert not list((root / '.landcover').iterdir())
+    assert not (root / '.landcover').exists()
 
 
 def test_space_in_use_by_a_killed_run_is_counted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

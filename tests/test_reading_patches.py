@@ -405,6 +405,7 @@ def test_ten_thousand_patches_of_forked_workers_are_the_plain_reads(tmp_path: Pa
     assert seen == 10_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('layout', LAYOUTS)
 @pytest.mark.parametrize('start', ['fork', 'spawn'])
 @pytest.mark.filterwarnings('ignore:This process .* is multi-threaded')

@@ -138,6 +138,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_add_up_their_counts(tmp_path: Path) -> None:
     commands = [[sys.executable, '-c', PROCESS, str(rank), str(tmp_path / 'store')] for rank in range(2)]
     running = [subprocess.Popen(c, cwd=Path(__file__).parent, stderr=subprocess.PIPE, text=True) for c in commands]

@@ -9,7 +9,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import tomllib
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -374,13 +373,6 @@ def test_a_folder_is_searched_for_what_predict_wrote(tmp_path: Path) -> None:
     assert picture(client, 'map-0', tile_at(*MIDDLE, 15)).any()
     alone = browser(tmp_path / 'girona_entropy.tif').get('/api/scene').json()['layers']
     assert [(layer['kind'], layer['name']) for layer in alone] == [('entropy', 'girona entropy')]
-
-
-def test_the_page_is_packed_into_the_wheel() -> None:
-    package = STATIC.parents[1]
-    settings = tomllib.loads((package.parent / 'pyproject.toml').read_text(encoding='utf-8'))['tool']['setuptools']
-    packed = {file for pattern in settings['package-data'][package.name] for file in package.glob(pattern)}
-    assert {file for file in STATIC.rglob('*') if file.is_file()} <= packed
 
 
 def test_the_browser_is_told_no_path(client: TestClient, folder: Path) -> None:
