@@ -34,6 +34,8 @@ KEY_PAGES = {
         (
             'find.',
             'checkpoint.',
+            'keep.',
+            'resume',
             'early_stopping.',
             'seed_everything',
             'optimizer',
