@@ -14,9 +14,9 @@ from landcover_plugin import cli
 from landcover_plugin.datasets.simulated import Scene
 from landcover_plugin.errors import LandcoverError
 from landcover_plugin.mapping.export.exporting import export
-from landcover_plugin.mapping.export.facts import checksum
 from landcover_plugin.publishing.google_requests import MACHINES, Place, custom_job, metrics_schema
 from landcover_plugin.publishing.training_jobs import training_requests
+from landcover_plugin.rasters.identity import sha256
 
 UNET = Path(__file__).parents[1] / 'configs' / 'unet.yaml'
 PLACE = Place('land-cover', 'europe-west4', 'gs://land/cover')
@@ -114,7 +114,7 @@ def test_a_model_brings_its_files_card_and_scores(registered: list[dict[str, Any
         *facts['files'],
         'model.json',
     ]
-    digest = checksum(exported / 'model.json')[:16]
+    digest = sha256(exported / 'model.json')[:16]
     assert files[-1]['url'].endswith(f'name=cover%2Fmodels%2Fcatalonia%2F{digest}%2Fmodel.json')
     resource = 'projects/land-cover/locations/europe-west4/models/catalonia'
     assert get == {'method': 'GET', 'url': f'https://europe-west4-aiplatform.googleapis.com/v1/{resource}'}

@@ -158,6 +158,11 @@ def test_commands_with_keys_have_a_page_of_keys() -> None:
     assert {command for _, _, command, _ in generate_reference.KEY_PAGES.values()} == with_keys
 
 
+def test_every_key_stands_on_a_page() -> None:
+    pages = dict(generate_reference.key_pages())
+    assert 'keep.minutes' in pages['keys/fit'] and 'data.mix' in pages['keys/data']
+
+
 def test_names_to_choose_from_come_from_the_code() -> None:
     from landcover_plugin.models import NETWORKS
     from landcover_plugin.training.losses import LOSSES

@@ -30,9 +30,10 @@ from landcover_plugin.evaluation.training_curves import TrainingCurves, find_tra
 from landcover_plugin.grid import PixelWindow
 from landcover_plugin.legend import LEGEND, LandCoverClass, Legend
 from landcover_plugin.models.outputs import class_probabilities
+from landcover_plugin.rasters.identity import sha256
 from landcover_plugin.training.datamodule import CataloniaDataModule
 from landcover_plugin.training.task import LandCoverSegmentation
-from landcover_plugin.training.temperature import sha256, write_temperature
+from landcover_plugin.training.temperature import write_temperature
 
 CODES = range(1, 13)
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)

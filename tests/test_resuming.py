@@ -78,6 +78,18 @@ def whole(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
     return make
 
 
+def test_loaders_made_later_draw_what_the_first_drew(scene: Scene) -> None:
+    """Steps seed the generator anew, so it must not be asked again; 0 is a seed like others."""
+    torch.manual_seed(0)
+    data = CataloniaDataModule(str(scene.label.parent), patch_size=32, length=4, batch_size=2, num_workers=0)
+    data.setup('fit')
+    data.train_dataloader()
+    first = list(data.train_sampler)
+    torch.manual_seed(7)
+    data.train_dataloader()
+    assert list(data.train_sampler) == first
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ('processes', 'workers'), [([], 0), ([], 2), (TWO, 0)], ids=['alone', 'two workers', 'two processes']

@@ -133,8 +133,8 @@ def _alone(folder: Path) -> Iterator[None]:
 def _judge(args: argparse.Namespace, workshop: Any) -> tuple['CrossFitted', list[dict[str, Any]]]:
     """Labels beside the probabilities of networks that did not see them, and what each network saw."""
     from ..evaluation.cross_fitted import CrossFitted
+    from ..rasters.identity import sha256
     from ..training.judges import Judge
-    from ..training.temperature import sha256
     from .audit_folds import draw_folds
 
     data = workshop.settings.data

@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from ..errors import LandcoverError
 from ..evaluation.cross_fitted import FoldMap
-from ..rasters.identity import identity
+from ..rasters.identity import identity, sha256
 from ..rasters.outputs import write_whole
 from ..rasters.staging import LOCK, begin, read_plan, write_small
 from ..sampling.blocks import Split
@@ -30,7 +30,6 @@ from ..sampling.polygons import write_split
 from ..training.datamodule import CataloniaDataModule
 from ..training.judges import Judge
 from ..training.resuming import newest_state
-from ..training.temperature import sha256
 from .lightning import LandcoverCLI, quieten
 
 log = logging.getLogger(__name__)

@@ -1,13 +1,10 @@
 """fit, validate, test and predict: LightningCLI with our task, data and outputs."""
 
 import logging
-import re
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
@@ -17,25 +14,19 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from ..errors import LandcoverError
 from ..evaluation.calibrator import TemperatureCalibration
 from ..evaluation.callbacks import ReportWriter, TensorBoardPictures
-from ..mapping.exported import open_export
 from ..mapping.writer import MapWriter
 from ..training.datamodule import CataloniaDataModule
 from ..training.finding import find_batch_size, find_learning_rate
-from ..training.resuming import RunKeeper, WholeCheckpoints, newest_state
+from ..training.resuming import RunKeeper, WholeCheckpoints, newest_state, run_folder
 from ..training.summary import describe_fit
 from ..training.task import LandCoverSegmentation, read_checkpoint
+from .checkpoints import local_checkpoint, named_checkpoint, registered_as_checkpoint, settings_of
 from .wording import sentence
 
 log = logging.getLogger(__name__)
 
 #: Words that Lightning takes for --ckpt_path beside a file.
 _CKPT_WORDS = ('best', 'last', 'hpc')
-
-#: What the address of a model in a registry begins with; it stands for a folder of landcover export.
-_REGISTERED = 'models:/'
-
-#: Settings of the data that belong to one run of predict, not to the checkpoint.
-_NOT_FROM_CHECKPOINT = ('bbox', 'bbox_wgs84', 'aoi', 'damaged', 'overlap', 'num_workers', 'store', 'cache')
 
 _DESCRIPTIONS = {
     'fit': 'Train a network. Example: landcover fit --config configs/unet.yaml --data.root DIR',
@@ -61,7 +52,7 @@ class _RunRecord(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write YAML and blocks; on rank zero alone, so nothing here may wait for the other ranks."""
-        folder = _folder_of(trainer)
+        folder = run_folder(trainer)
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / self.config_filename
         self.parser.save(self.config, config, skip_none=False, overwrite=self.overwrite, multifile=self.multifile)
@@ -70,15 +61,6 @@ class _RunRecord(SaveConfigCallback):
             path = folder / 'blocks.gpkg'
             data.write_blocks(path)
             log.info('blocks of ground: %s', path)
-
-
-def _folder_of(trainer: Trainer) -> Path:
-    """The folder of a run. Loggers of servers have none, and Lightning's own callback would stop at that."""
-    logger = trainer.logger
-    if logger is None:
-        return Path(trainer.default_root_dir)
-    own = getattr(logger, 'log_dir', None)  # trainer.log_dir would wait for the other ranks
-    return Path(own or Path(logger.save_dir or trainer.default_root_dir, str(logger.name), str(logger.version)))
 
 
 class LandcoverCLI(LightningCLI):
@@ -169,18 +151,15 @@ class LandcoverCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Take the settings of the checkpoint as defaults, then parse."""
-        args = _registered_as_checkpoint(args)
-        given = path = _checkpoint_path(args)
-        if path is not None and path.startswith(_REGISTERED):
-            path = _fetched(path)
-        if path is not None and Path(path).is_dir():
-            path = _exported_checkpoint(path, self.command)
+        args = registered_as_checkpoint(args)
+        given = named_checkpoint(args)
+        path = None if given is None else local_checkpoint(given, self.command)
         if path is not None and not (self.command == 'fit' and path in _CKPT_WORDS):
             checkpoint = read_checkpoint(path)
             own = self._subcommand_parsers[self.command]
             own.set_defaults({'model.weights': False})
             if self.command != 'fit':
-                own.set_defaults(_settings(checkpoint))
+                own.set_defaults(settings_of(checkpoint))
         elif path is None and self.command != 'fit' and not {'-h', '--help'} & set(args):
             raise LandcoverError(f'{self.command} needs --ckpt_path, the checkpoint that landcover fit wrote')
         super().parse_arguments(parser, args)
@@ -281,74 +260,6 @@ def _channels_of(data: CataloniaDataModule) -> int:
 
 def _names_of(data: CataloniaDataModule) -> list[str]:
     return data.open_images().channels
-
-
-def _checkpoint_path(args: list[str]) -> str | None:
-    """The checkpoint that the arguments or the YAML files among them name."""
-    found = None
-    pairs = [(a.split('=', 1) if '=' in a else [a, b]) for a, b in zip(args, [*args[1:], ''], strict=True)]
-    for name, value in pairs:
-        if name == '--ckpt_path':
-            return value
-        if name in ('-c', '--config') and Path(value).is_file():
-            try:
-                content = yaml.safe_load(Path(value).read_text())
-            except (yaml.YAMLError, UnicodeDecodeError) as e:
-                raise LandcoverError(f'{value} is not valid YAML: {" ".join(str(e).split())}') from e
-            found = content.get('ckpt_path') if isinstance(content, Mapping) else None
-    return found
-
-
-def _registered_as_checkpoint(args: list[str]) -> list[str]:
-    """The arguments with ``--model models:/NAME/ALIAS`` as ``--ckpt_path``: ``--model`` is a group of settings.
-
-    Examples:
-        >>> _registered_as_checkpoint(['--model', 'models:/catalonia/champion', '--model.lr=1'])
-        ['--ckpt_path', 'models:/catalonia/champion', '--model.lr=1']
-        >>> _registered_as_checkpoint(['--model=models:/catalonia/3'])
-        ['--ckpt_path=models:/catalonia/3']
-    """
-    options = [
-        '--ckpt_path' if a == '--model' and b.startswith(_REGISTERED) else a
-        for a, b in zip(args, [*args[1:], ''], strict=True)
-    ]
-    return [re.sub(f'^--model={_REGISTERED}', f'--ckpt_path={_REGISTERED}', a) for a in options]
-
-
-def _fetched(address: str) -> str:
-    """The local folder of a model in a registry."""
-    from ..publishing.fetching import fetch  # mlflow: an extra
-
-    return str(fetch(address).folder)
-
-
-def _exported_checkpoint(folder: str, command: str) -> str:
-    """The checkpoint in a folder that landcover export wrote."""
-    exported = open_export(folder)
-    if command == 'fit':
-        raise LandcoverError(
-            f'{folder} is an exported model, which training cannot go on from; to start from its weights, give '
-            f'--model.weights {exported.checkpoint}'
-        )
-    return str(exported.checkpoint)
-
-
-def _settings(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """The task's and data module's settings in a checkpoint, as names of the command line.
-
-    Raises:
-        LandcoverError: If it is a checkpoint of something else.
-    """
-    model = checkpoint.get('hyper_parameters', {})
-    data = checkpoint.get('datamodule_hyper_parameters', {})
-    if not model or not data or 'root' not in data:
-        raise LandcoverError('the checkpoint was not written by landcover fit: it lacks the settings of task and data')
-    for part, ours in ((model, LandCoverSegmentation), (data, CataloniaDataModule)):
-        if (found := part.get('_class_path', ours.__name__).rsplit('.')[-1]) != ours.__name__:
-            raise LandcoverError(f'the checkpoint is one of {found}, not of {ours.__name__}: map it with its own tool')
-    names = {f'data.{k}': v for k, v in data.items() if k not in _NOT_FROM_CHECKPOINT and not k.startswith('_')}
-    told = ('in_channels', 'channels')  # by the data
-    return names | {f'model.{k}': v for k, v in model.items() if k not in told and not k.startswith('_')}
 
 
 def quieten() -> None:

@@ -9,8 +9,7 @@ from typing import Any
 import yaml
 
 from ..errors import LandcoverError
-from ..rasters.identity import identity
-from ..training.temperature import sha256
+from ..rasters.identity import identity, sha256
 
 #: Settings of the data that tell how the ground was split.
 _SPLIT = ('ratios', 'block_size', 'split_seed', 'folds', 'fold', 'blocks', 'patch_size')

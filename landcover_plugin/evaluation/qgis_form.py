@@ -3,6 +3,7 @@
 QGIS loads a style by itself that lies in the table ``layer_styles`` of a GeoPackage and is marked as default.
 """
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -97,23 +98,46 @@ def element(index: int, name: str) -> str:
     return f'<attributeEditorField name="{name}" index="{index}" showLabel="1"/>'
 
 
-def _renderer(pixel: float) -> str:
-    rules = (
-        ('to do', '"reference_code" IS NULL', _TODO),
-        ('done', '"reference_code" IS NOT NULL', _DONE),
-    )
+def renderer(rules: Sequence[tuple[str, str]], symbols: Sequence[str]) -> str:
+    """Symbols by rule.
+
+    Args:
+        rules: Label and filter of each, the filter in QGIS's expressions.
+        symbols: Of the rules, see :func:`symbol`.
+    """
     told = ''.join(
         f'<rule key="{{r{i}}}" symbol="{i}" label={quoteattr(label)} filter={quoteattr(test)}/>'
-        for i, (label, test, _) in enumerate(rules)
+        for i, (label, test) in enumerate(rules)
     )
-    symbols = ''.join(_symbol(i, colour, pixel) for i, (_, _, colour) in enumerate(rules))
     return (
         f'<renderer-v2 type="RuleRenderer" symbollevels="0" enableorderby="0"><rules key="{{root}}">{told}</rules>'
-        f'<symbols>{symbols}</symbols></renderer-v2>\n'
+        f'<symbols>{"".join(symbols)}</symbols></renderer-v2>\n'
     )
 
 
-def _symbol(name: int, colour: str, pixel: float) -> str:
+def symbol(number: int, kind: str, layer: str, options: Mapping[str, str]) -> str:
+    """A symbol of one layer.
+
+    Args:
+        number: Of its rule.
+        kind: marker or fill.
+        layer: Class of the layer, such as SimpleMarker.
+        options: Of the layer.
+    """
+    told = ''.join(f'<Option name="{k}" type="QString" value={quoteattr(v)}/>' for k, v in options.items())
+    return (
+        f'<symbol name="{number}" type="{kind}" alpha="1" clip_to_extent="1" force_rhr="0">'
+        f'<layer class="{layer}" enabled="1" pass="0" locked="0"><Option type="Map">{told}</Option></layer>'
+        '</symbol>'
+    )
+
+
+def _renderer(pixel: float) -> str:
+    rules = (('to do', '"reference_code" IS NULL'), ('done', '"reference_code" IS NOT NULL'))
+    return renderer(rules, [_square(i, colour, pixel) for i, colour in enumerate((_TODO, _DONE))])
+
+
+def _square(number: int, colour: str, pixel: float) -> str:
     options = {
         'name': 'square',
         'color': '255,255,255,0',
@@ -125,9 +149,4 @@ def _symbol(name: int, colour: str, pixel: float) -> str:
         'size_unit': 'MapUnit',
         'angle': '0',
     }
-    told = ''.join(f'<Option name="{k}" type="QString" value={quoteattr(v)}/>' for k, v in options.items())
-    return (
-        f'<symbol name="{name}" type="marker" alpha="1" clip_to_extent="1" force_rhr="0">'
-        f'<layer class="SimpleMarker" enabled="1" pass="0" locked="0"><Option type="Map">{told}</Option></layer>'
-        '</symbol>'
-    )
+    return symbol(number, 'marker', 'SimpleMarker', options)

@@ -9,7 +9,7 @@ moved together.
 from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import quoteattr
 
-from .qgis_form import alias, element, field, value_map
+from .qgis_form import alias, element, field, renderer, symbol, value_map
 
 #: What an interpreter may decide.
 VERDICTS = ('accept', 'reject', 'unsure')
@@ -99,22 +99,15 @@ def _picture_options() -> str:
 
 
 def _renderer() -> str:
-    rules = ''.join(
-        f'<rule key="{{r{i}}}" symbol="{i}" label="{verdict or "to do"}" filter={quoteattr(_test(verdict))}/>'
-        for i, verdict in enumerate(_COLOURS)
-    )
-    symbols = ''.join(_symbol(i, colour) for i, colour in enumerate(_COLOURS.values()))
-    return (
-        f'<renderer-v2 type="RuleRenderer" symbollevels="0" enableorderby="0"><rules key="{{root}}">{rules}</rules>'
-        f'<symbols>{symbols}</symbols></renderer-v2>\n'
-    )
+    rules = [(verdict or 'to do', _test(verdict)) for verdict in _COLOURS]
+    return renderer(rules, [_outline(i, colour) for i, colour in enumerate(_COLOURS.values())])
 
 
 def _test(verdict: str | None) -> str:
     return '"verdict" IS NULL' if verdict is None else f'"verdict" = \'{verdict}\''
 
 
-def _symbol(name: int, colour: str) -> str:
+def _outline(number: int, colour: str) -> str:
     options = {
         'line_color': colour,
         'line_style': 'solid',
@@ -122,9 +115,4 @@ def _symbol(name: int, colour: str) -> str:
         'line_width_unit': 'MM',
         'joinstyle': 'miter',
     }
-    told = ''.join(f'<Option name="{k}" type="QString" value={quoteattr(v)}/>' for k, v in options.items())
-    return (
-        f'<symbol name="{name}" type="fill" alpha="1" clip_to_extent="1" force_rhr="0">'
-        f'<layer class="SimpleLine" enabled="1" pass="0" locked="0"><Option type="Map">{told}</Option></layer>'
-        '</symbol>'
-    )
+    return symbol(number, 'fill', 'SimpleLine', options)

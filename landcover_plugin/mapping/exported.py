@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LandcoverError
+from ..rasters.identity import sha256
 from .engines.base import Shape
 from .export.exporting import CHECKPOINT, MANIFEST
-from .export.facts import FORMAT, VERSION, checksum
+from .export.facts import FORMAT, VERSION
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _check(folder: Path, name: str, expected: tuple[int, str] | None) -> None:
         raise LandcoverError(f'{folder / MANIFEST} names {name}, which lies outside the folder: it was tampered with')
     if expected is None or not path.is_file():
         raise LandcoverError(f'{path} is missing: copy the whole folder again, or export the checkpoint again')
-    if path.stat().st_size != expected[0] or checksum(path) != expected[1]:
+    if path.stat().st_size != expected[0] or sha256(path) != expected[1]:
         raise LandcoverError(
             f'{path} is not what landcover export wrote: copy the whole folder again, or export the checkpoint again'
         )

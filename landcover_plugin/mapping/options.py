@@ -10,8 +10,9 @@ from torch import nn
 
 from ..errors import LandcoverError
 from ..grid import PixelGrid
+from ..rasters.identity import sha256
 from ..training.datamodule import CataloniaDataModule
-from ..training.temperature import check_temperature, find_temperature, sha256
+from ..training.temperature import check_temperature, find_temperature
 from .engines import ENGINES, MIN_AGREEMENT, EngineName
 from .members import load_members
 from .network import Augmentation, MappingNetwork, Member

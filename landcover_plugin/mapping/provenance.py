@@ -6,8 +6,8 @@ from pathlib import Path
 from lightning.pytorch import LightningModule, Trainer
 
 from .._version import __version__
+from ..rasters.identity import sha256
 from ..training.datamodule import CataloniaDataModule
-from ..training.temperature import sha256
 
 _PACKAGES = ('torch', 'torchgeo', 'lightning', 'segmentation-models-pytorch', 'rasterio')
 

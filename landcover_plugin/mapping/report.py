@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..grid import PixelGrid
-from ..training.temperature import sha256
+from ..rasters.identity import sha256
 from .maps import MapJob, Tally
 
 

@@ -5,7 +5,6 @@ and their tags.
 """
 
 import calendar
-import hashlib
 import itertools
 import json
 import logging
@@ -26,6 +25,7 @@ from ..errors import LandcoverError
 from ..grid import PixelGrid
 from ..legend import NODATA, Legend
 from ..rasters.attribute_table import aux_path
+from ..rasters.identity import sha256
 from ..rasters.outputs import PathLike, cannot_write, write_whole
 from ..rasters.qml import qml_path
 from .class_maps import coloured_legend, metres_per_unit
@@ -250,7 +250,5 @@ def _classify(asset: pystac.Asset, legend: Legend) -> None:
 
 def _checksum(asset: pystac.Asset, path: Path) -> None:
     """Size and SHA-256 as a multihash: code 0x12, length 0x20, digest."""
-    with path.open('rb') as file:
-        digest = hashlib.file_digest(file, 'sha256').hexdigest()
     asset.ext.add('file')
-    asset.ext.file.apply(size=path.stat().st_size, checksum=f'1220{digest}')
+    asset.ext.file.apply(size=path.stat().st_size, checksum=f'1220{sha256(path)}')

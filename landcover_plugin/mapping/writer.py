@@ -12,6 +12,7 @@ import rasterio
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ..errors import LandcoverError
+from ..rasters.identity import sha256
 from ..rasters.layers import Kind
 from ..rasters.preview import write_preview
 from ..rasters.qml import qml_path, write_qml
@@ -20,7 +21,6 @@ from ..rasters.writing import MapFolder
 from ..sampling.runs import Strip, StripRun, divide, join_runs
 from ..training.datamodule import CataloniaDataModule
 from ..training.prediction import block_cache_bytes
-from ..training.temperature import sha256
 from .engines import MIN_AGREEMENT, Engine, EngineName
 from .maps import MapJob, Tally, strips_of
 from .memory import return_large_buffers

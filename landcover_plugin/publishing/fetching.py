@@ -10,8 +10,8 @@ from typing import Any
 
 from ..errors import LandcoverError
 from ..mapping.export.exporting import MANIFEST
-from ..mapping.export.facts import checksum
 from ..mapping.exported import ExportedModel, open_export
+from ..rasters.identity import sha256
 from ..rasters.outputs import whole_folder
 from .addresses import ModelAddress, check_file_name
 from .mlflow_client import connect, find_registry, told
@@ -97,13 +97,13 @@ def _kept(target: Path, digest: str) -> ExportedModel | None:
     except LandcoverError as error:
         log.warning('the kept copy is downloaded again: %s', error)
         return None
-    return exported if checksum(target / MANIFEST) == digest else None
+    return exported if sha256(target / MANIFEST) == digest else None
 
 
 def _download(uri: str, registry: str, folder: Path, digest: str, wanted: ModelAddress) -> None:
     """Download the manifest, then, if it is the one that was registered, the files that it names."""
     _download_file(uri, MANIFEST, registry, folder)
-    if checksum(folder / MANIFEST) != digest:
+    if sha256(folder / MANIFEST) != digest:
         raise LandcoverError(f'{MANIFEST} of {wanted} is not what was registered: register the checkpoint again')
     files = json.loads((folder / MANIFEST).read_text(encoding='utf-8'))['files']
     log.info('downloading %s, %.1f MB', wanted, sum(int(entry['bytes']) for entry in files.values()) / 1e6)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..mapping.export.exporting import CARD, MANIFEST
-from ..mapping.export.facts import checksum
 from ..mapping.exported import ExportedModel
+from ..rasters.identity import sha256
 from .addresses import ModelAddress, check_alias, check_name
 from .mlflow_client import connect, find_registry, told
 from .scores import metrics_of, settings_of
@@ -82,7 +82,7 @@ def _log(client: Any, run: Any, exported: ExportedModel, name: str, scores: Mapp
         name,
         f'{run.artifact_uri}/{FOLDER}',
         run.run_id,
-        tags={DIGEST: checksum(exported.folder / MANIFEST)},
+        tags={DIGEST: sha256(exported.folder / MANIFEST)},
         description=(exported.folder / CARD).read_text(encoding='utf-8'),
     )
     return int(made.version)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..mapping.export.exporting import CARD, MANIFEST
-from ..mapping.export.facts import checksum
 from ..mapping.exported import ExportedModel
+from ..rasters.identity import sha256
 from .google_requests import (
     Place,
     check_identifier,
@@ -73,7 +73,7 @@ def registration(
         LandcoverError: If the name cannot be used.
     """
     check_identifier(name)
-    folder = place.uri('models', name, checksum(exported.folder / MANIFEST)[:16])
+    folder = place.uri('models', name, sha256(exported.folder / MANIFEST)[:16])
     uploads = list(file_uploads(exported.folder, [*exported.facts['files'], MANIFEST], folder))
     metrics = {} if scores is None else metrics_of(scores)
     scored = None

@@ -4,6 +4,7 @@ import email.utils
 import filecmp
 import hashlib
 import itertools
+import os
 import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
@@ -44,6 +45,12 @@ def identity(path: str) -> dict[str, Any]:
         'modified': sum(int(f.st_mtime) for f in found),
         'ends': digest.hexdigest()[:16] if parts else '',
     }
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a whole file in hexadecimal digits."""
+    with Path(path).open('rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def _files_of(path: str) -> list[str]:

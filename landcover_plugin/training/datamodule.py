@@ -182,7 +182,7 @@ class CataloniaDataModule(GeoDataModule):
         self._class_counts: NDArray[np.int64] | None = None
         self._norm: tuple[list[float], list[float]] | None = (list(mean), list(std)) if mean and std else None
         self._transforms: dict[str, BatchTransform] = {}
-        self._seed = 0
+        self._seed: int | None = None
 
     def _check_settings(self) -> None:
         s = self.settings
@@ -540,7 +540,8 @@ class CataloniaDataModule(GeoDataModule):
         """Random patches of training ground; another draw each epoch."""
         s, world = self.settings, self._world()
         dataset = self._dataset('train')
-        self._seed = self._seed or torch.initial_seed() % 2**32
+        if self._seed is None:  # each step of a training seeds anew
+            self._seed = torch.initial_seed() % 2**32
         self.train_sampler = BalancedPatchSampler(
             dataset,
             inventory=self.inventory(),
@@ -669,7 +670,7 @@ class CataloniaDataModule(GeoDataModule):
             kind == 'train'
         ):  # what chance decides in a step depends on the step alone: so a training can be gone on with
             progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
-            step = self._seed, progress.ready, self.trainer.global_rank
+            step = self._seed or 0, progress.ready, self.trainer.global_rank
             torch.manual_seed(int(np.random.SeedSequence(step).generate_state(1, np.uint64)[0] >> 1))
         return self._transform(kind).to(batch['image'].device)(batch)
 

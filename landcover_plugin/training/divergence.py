@@ -1,7 +1,5 @@
 """What is kept of a training whose loss is no number any more."""
 
-from pathlib import Path
-
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
@@ -9,6 +7,7 @@ from torchgeo.datasets.utils import Sample
 
 from ..errors import LandcoverError
 from ..rasters.outputs import write_whole
+from .resuming import run_folder
 
 
 def lost(task: LightningModule, loss: Tensor, batch: Sample) -> LandcoverError:
@@ -23,8 +22,7 @@ def lost(task: LightningModule, loss: Tensor, batch: Sample) -> LandcoverError:
         The error to raise.
     """
     trainer = task.trainer
-    folder = Path(getattr(trainer.logger, 'log_dir', None) or trainer.default_root_dir)
-    path = folder / f'not_finite_step{trainer.global_step}_rank{trainer.global_rank}.pt'
+    path = run_folder(trainer) / f'not_finite_step{trainer.global_step}_rank{trainer.global_rank}.pt'
     tensors = {key: value.detach().cpu() for key, value in batch.items() if isinstance(value, Tensor)}
     weights = [name for name, weight in task.named_parameters() if not torch.isfinite(weight).all()]
     try:

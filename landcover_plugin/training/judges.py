@@ -12,13 +12,14 @@ from rasterio.crs import CRS
 from ..errors import LandcoverError
 from ..grid import PixelGrid, PixelWindow
 from ..legend import LEGEND, NODATA
+from ..rasters.identity import sha256
 from ..sampling.blocks import Split
 from ..sampling.cells import rectangles
 from ..sampling.cross_fitting import held_out
 from ..sampling.inventory import Inventory
 from .datamodule import CataloniaDataModule
 from .task import read_checkpoint
-from .temperature import find_temperature, sha256
+from .temperature import find_temperature
 
 #: Fewer training pixels than these (a hectare of 10 m) teach a network nothing of a class.
 LEAST = 100

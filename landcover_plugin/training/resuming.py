@@ -112,8 +112,8 @@ class WholeCheckpoints(TorchCheckpointIO):
         try:
             write_whole(target, lambda staging: _save(checkpoint, staging))
         except OSError as error:
-            kept = f'; {target} is left as it was' if target.is_file() else ''
-            raise LandcoverError(f'{cannot_write(target, error)}{kept}. --resume true goes on with it') from error
+            kept = f'; {target} is left as it was: --resume true goes on with it' if target.is_file() else ''
+            raise LandcoverError(f'{cannot_write(target, error)}{kept}') from error
 
 
 def _save(checkpoint: dict[str, Any], path: Path) -> None:
@@ -124,6 +124,15 @@ def _save(checkpoint: dict[str, Any], path: Path) -> None:
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
+
+
+def run_folder(trainer: Trainer) -> Path:
+    """The folder of a run: of the loggers of servers, which have none, by the name and number of the run."""
+    logger = trainer.logger
+    if logger is None:
+        return Path(trainer.default_root_dir)
+    own = getattr(logger, 'log_dir', None)  # trainer.log_dir would wait for the other ranks
+    return Path(own or Path(logger.save_dir or trainer.default_root_dir, str(logger.name), str(logger.version)))
 
 
 def trained_patches(trainer: Trainer, batch_size: int) -> tuple[int, int]:

@@ -1,6 +1,5 @@
 """The temperature of a checkpoint: a small JSON beside it, which holds for exactly this checkpoint."""
 
-import hashlib
 import json
 import logging
 import os
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LandcoverError
+from ..rasters.identity import sha256
 from ..rasters.outputs import cannot_write, write_whole
 
 log = logging.getLogger(__name__)
@@ -87,9 +87,3 @@ def find_temperature(checkpoint: PathLike) -> float | None:
         log.warning('%s belongs to an older %s and is not used; calibrate anew: %s', path, checkpoint, again)
         return None
     return temperature
-
-
-def sha256(path: PathLike) -> str:
-    """SHA-256 of a file in hexadecimal digits."""
-    with Path(path).open('rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()

@@ -13,11 +13,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ...errors import LandcoverError
+from ...rasters.identity import sha256
 from ...rasters.outputs import cannot_write, hidden_name, whole_folder
 from ...training.task import LandCoverSegmentation, read_checkpoint
 from ..network import MappingNetwork, Member
 from .card import model_card
-from .facts import checksum, facts_of, legend_document, legend_of
+from .facts import facts_of, legend_document, legend_of
 from .formats import FILES, FORMATS, MAX_DIFFERENCE, MIN_AGREEMENT, Format, write_format
 from .stac import stac_item
 
@@ -165,7 +166,7 @@ def _write_words(
 def _files(folder: Path) -> dict[str, dict[str, Any]]:
     paths = sorted(path for path in folder.rglob('*') if path.is_file())
     return {
-        path.relative_to(folder).as_posix(): {'bytes': path.stat().st_size, 'sha256': checksum(path)} for path in paths
+        path.relative_to(folder).as_posix(): {'bytes': path.stat().st_size, 'sha256': sha256(path)} for path in paths
     }
 
 

@@ -1,6 +1,5 @@
 """What an exported model is: the facts that its files tell."""
 
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,15 +8,10 @@ from typing import Any
 from ..._version import __version__
 from ...errors import LandcoverError
 from ...legend import LEGEND, Legend
+from ...rasters.identity import sha256
 
 #: Mark of ``model.json``, and its version: raise it when readers of older ones would go wrong.
 FORMAT, VERSION = 'landcover-model', 1
-
-
-def checksum(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file in hexadecimal digits."""
-    with Path(path).open('rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def legend_of(checkpoint: Mapping[str, Any]) -> Legend:
@@ -56,7 +50,7 @@ def facts_of(checkpoint: Mapping[str, Any], path: str | os.PathLike[str], parame
         'format': FORMAT,
         'version': VERSION,
         'software': f'landcover {__version__}',
-        'checkpoint': {'name': Path(path).name, 'sha256': checksum(path)},
+        'checkpoint': {'name': Path(path).name, 'sha256': sha256(path)},
         'network': {**{k: model.get(k) for k in names}, 'parameters': parameters},
         'bands': list(dict.fromkeys(channel.split()[-1] for channel in channels)),
         'channels': channels,

@@ -1,0 +1,92 @@
+"""Which checkpoint a command is given, and the settings that it brings."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import LandcoverError
+from ..mapping.exported import open_export
+from ..publishing.addresses import PREFIX
+from ..training.datamodule import CataloniaDataModule
+from ..training.task import LandCoverSegmentation
+
+#: Settings of the data that belong to one run of predict, not to the checkpoint.
+_NOT_FROM_CHECKPOINT = ('bbox', 'bbox_wgs84', 'aoi', 'damaged', 'overlap', 'num_workers', 'store', 'cache')
+
+
+def named_checkpoint(args: list[str]) -> str | None:
+    """The checkpoint that the arguments or the YAML files among them name."""
+    found = None
+    pairs = [(a.split('=', 1) if '=' in a else [a, b]) for a, b in zip(args, [*args[1:], ''], strict=True)]
+    for name, value in pairs:
+        if name == '--ckpt_path':
+            return value
+        if name in ('-c', '--config') and Path(value).is_file():
+            try:
+                content = yaml.safe_load(Path(value).read_text())
+            except (yaml.YAMLError, UnicodeDecodeError) as e:
+                raise LandcoverError(f'{value} is not valid YAML: {" ".join(str(e).split())}') from e
+            found = content.get('ckpt_path') if isinstance(content, Mapping) else None
+    return found
+
+
+def registered_as_checkpoint(args: list[str]) -> list[str]:
+    """The arguments with ``--model models:/NAME/ALIAS`` as ``--ckpt_path``: ``--model`` is a group of settings.
+
+    Examples:
+        >>> registered_as_checkpoint(['--model', 'models:/catalonia/champion', '--model.lr=1'])
+        ['--ckpt_path', 'models:/catalonia/champion', '--model.lr=1']
+        >>> registered_as_checkpoint(['--model=models:/catalonia/3'])
+        ['--ckpt_path=models:/catalonia/3']
+    """
+    options = [
+        '--ckpt_path' if a == '--model' and b.startswith(PREFIX) else a
+        for a, b in zip(args, [*args[1:], ''], strict=True)
+    ]
+    return [re.sub(f'^--model={PREFIX}', f'--ckpt_path={PREFIX}', a) for a in options]
+
+
+def local_checkpoint(path: str, command: str) -> str:
+    """The checkpoint that a path means: itself, that of an exported model, or that of a model in a registry.
+
+    Args:
+        path: A file, a folder of ``landcover export``, or ``models:/NAME/ALIAS``.
+        command: What it is for.
+
+    Raises:
+        LandcoverError: If such a model cannot be had, or is none to train on.
+    """
+    if path.startswith(PREFIX):
+        from ..publishing.fetching import fetch  # mlflow: an extra
+
+        path = str(fetch(path).folder)
+    if not Path(path).is_dir():
+        return path
+    exported = open_export(path)
+    if command == 'fit':
+        raise LandcoverError(
+            f'{path} is an exported model, which training cannot go on from; to start from its weights, give '
+            f'--model.weights {exported.checkpoint}'
+        )
+    return str(exported.checkpoint)
+
+
+def settings_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """The task's and data module's settings in a checkpoint, as names of the command line.
+
+    Raises:
+        LandcoverError: If it is a checkpoint of something else.
+    """
+    model = checkpoint.get('hyper_parameters', {})
+    data = checkpoint.get('datamodule_hyper_parameters', {})
+    if not model or not data or 'root' not in data:
+        raise LandcoverError('the checkpoint was not written by landcover fit: it lacks the settings of task and data')
+    for part, ours in ((model, LandCoverSegmentation), (data, CataloniaDataModule)):
+        if (found := part.get('_class_path', ours.__name__).rsplit('.')[-1]) != ours.__name__:
+            raise LandcoverError(f'the checkpoint is one of {found}, not of {ours.__name__}: map it with its own tool')
+    names = {f'data.{k}': v for k, v in data.items() if k not in _NOT_FROM_CHECKPOINT and not k.startswith('_')}
+    told = ('in_channels', 'channels')  # by the data
+    return names | {f'model.{k}': v for k, v in model.items() if k not in told and not k.startswith('_')}
