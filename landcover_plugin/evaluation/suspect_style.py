@@ -11,7 +11,7 @@ from xml.sax.saxutils import quoteattr
 
 from .qgis_form import alias, element, field, renderer, symbol, value_map
 
-#: What an interpreter may decide.
+#: What an interpreter may decide: the label is wrong or the ground has changed, the label is right, cannot be told.
 VERDICTS = ('accept', 'reject', 'unsure')
 
 #: Beside each word of :data:`VERDICTS` what it means.

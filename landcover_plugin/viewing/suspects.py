@@ -16,27 +16,9 @@ import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
 
 from ..errors import LandcoverError
+from ..evaluation.suspect_file import COLUMNS, LAYER
+from ..evaluation.suspect_style import VERDICTS
 from .handles import check_there
-
-#: Name of the layer that ``landcover audit`` writes.
-LAYER = 'suspects'
-
-#: What a person may say of a suspect: the label is wrong or the ground has changed, the label is right, cannot be told.
-VERDICTS = ('accept', 'reject', 'unsure')
-
-#: Columns that are shown, where the layer has them.
-_SHOWN = (
-    'rank',
-    'label',
-    'label_name',
-    'predicted',
-    'predicted_name',
-    'confidence',
-    'score',
-    'area_m2',
-    'verdict',
-    'remark',
-)
 
 #: Longest remark in characters.
 MAX_REMARK = 2000
@@ -122,7 +104,7 @@ class Suspects:
     def rows(self) -> list[dict[str, Any]]:
         """What is told of each suspect, and its bounds in degrees, in the order of their rank."""
         frame = self.frame()
-        shown = pd.DataFrame(frame[[c for c in _SHOWN if c in frame]])
+        shown = pd.DataFrame(frame[[c for c in COLUMNS if c in frame]])
         shown.insert(0, 'fid', frame.index)
         rows: list[dict[str, Any]] = json.loads(shown.to_json(orient='records'))
         for row, bounds in zip(rows, frame.bounds.round(7).to_numpy().tolist(), strict=True):
