@@ -432,12 +432,18 @@ def memory_of_workers() -> int:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path('/proc/self/smaps_rollup').exists(), reason='memory is told by Linux')
-@pytest.mark.filterwarnings('ignore:This process .* is multi-threaded')
 @pytest.mark.parametrize('layout', LAYOUTS)
 def test_a_long_epoch_takes_no_more_memory_than_a_short_one(tmp_path: Path, layout: str) -> None:
     scene_of(tmp_path, **LAYOUTS[layout])
     dataset = patches_in(tmp_path, purity=True)
-    loader = DataLoader(dataset, sampler=queries(dataset, 10_000), batch_size=10, num_workers=2, collate_fn=as_it_is)
+    loader = DataLoader(
+        dataset,
+        sampler=queries(dataset, 10_000),
+        batch_size=10,
+        num_workers=2,
+        collate_fn=as_it_is,
+        multiprocessing_context='spawn',  # a fork would count what it no longer shares with this process as growth
+    )
     after = {}
     for number, batch in enumerate(loader):
         del batch
