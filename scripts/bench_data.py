@@ -326,6 +326,8 @@ class OurBatches(Arm):
 class MemmapBatches(Arm):
     """The same number of patches from the memmap, stacked into batches."""
 
+    note = 'patches are read, then stacked, as PyTorch collates them; no validity'
+
     def __init__(self, name: str, memmap: 'Memmap', size: int) -> None:
         super().__init__(name, memmap.files)
         self._memmap, self._size = memmap, size
@@ -342,6 +344,8 @@ class MemmapBatches(Arm):
 
 class Memmap(Arm):
     """Flat files: ``(bands, H, W)`` uint16 and ``(H, W)`` uint8, copied out."""
+
+    note = 'no validity, which ours give too'
 
     def __init__(self, name: str, flat: Flat) -> None:
         super().__init__(name, [flat.image_file, flat.label_file])
@@ -367,7 +371,7 @@ class Memmap(Arm):
 class MemmapSamples(Memmap):
     """The same as the float32 and int64 that TorchGeo's samples hold."""
 
-    note = 'as float32 and int64, like a sample of TorchGeo'
+    note = 'as float32 and int64, like a sample of TorchGeo, but unscaled, without validity, bounds and transform'
 
     def read(self, window: PixelWindow) -> Patch:
         """Image and mask of a window."""
