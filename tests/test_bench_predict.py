@@ -43,7 +43,7 @@ def test_maps_and_memory(scene: Scene, tmp_path: Path) -> None:
     torch.save(state, checkpoint)
     output = run(
         f'--checkpoint={checkpoint}', f'--data={scene.label.parent}', '--patch-size=64', '--windows=4', '--rounds=1',
-        '--engines=torch', '--maps', '--wide', '--map-size=160', '--memory=64,128', f'--json={tmp_path}/found.json',
+        '--engines=torch', '--maps', '--wide=128', '--map-size=160', '--memory=64,128', f'--json={tmp_path}/found.json',
     )  # fmt: skip
     assert 'x as fast as stock' in output and 'of the forward passes alone' in output and 'peak memory' in output
     found = json.loads((tmp_path / 'found.json').read_text())

@@ -306,6 +306,21 @@ def test_int8_needs_windows(small: nn.Module) -> None:
         build_engine('openvino-int8', small, (1, CHANNELS, 32, 32), None)
 
 
+def test_int8_leaves_fine_convolutions_as_they_are() -> None:
+    pytest.importorskip('openvino')
+    from landcover_plugin.mapping.engines.quantization import to_int8
+
+    network = BUILDERS['unet_scratch']('plain16', in_channels=CHANNELS, num_classes=CLASSES, pretrained=False)
+    model = to_int8(Probabilities(network).eval(), images_of(2, 64))
+    heights: dict[bool, set[int]] = {True: set(), False: set()}
+    for node in model.get_ops():
+        if node.get_type_name() == 'Convolution':
+            float_weights = node.input_value(1).get_node().get_type_name() == 'Constant'  # else made from int8
+            heights[not float_weights].add(node.get_output_shape(0)[2])
+    assert heights[True] == {16, 8, 4}, 'a quarter of the 64 rows of the image, and coarser'
+    assert heights[False] == {32, 64}
+
+
 def test_every_engine_is_tested() -> None:
     assert set(BOUNDS) == set(ENGINES) - {'compile'}
     assert Trial('torch').remark == ''

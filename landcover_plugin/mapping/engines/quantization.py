@@ -14,16 +14,22 @@ from ...errors import LandcoverError
 from .base import import_optional
 from .conversion import INPUT, write_onnx
 
-#: Operators that are computed in int8; what lies between them stays there.
-_OPERATORS = ('Conv', 'MatMul', 'Gemm', 'MaxPool', 'Concat', 'Add', 'Resize')
+#: Operators that are computed in int8. Sums, joins and resizings cost little, and rounding what passes through them would
+#: cost agreement: with them 99.75 % instead of 99.87 % of a U-Net-ResNet50's classes, and no speed.
+_OPERATORS = ('Conv', 'MatMul', 'Gemm')
+
+#: Convolutions whose result has every fourth row of the image, or fewer, are int8. The finer ones hold what decides
+#: between neighbouring pixels and classes: of a trained U-Net-ResNet50's classes 99.45 % stayed the same with all
+#: convolutions in int8, at 4.9 times the rate of PyTorch, and 99.69 % at 4.0 to 4.4 times without the fine ones.
+_COARSEST_FLOAT = 4
 
 
 def to_int8(network: nn.Module, calibration: Tensor | None) -> Any:
     """The network as an OpenVINO model in which convolutions and products are int8.
 
-    Activations get one scale for each tensor, weights one for each output channel; the last convolution, which decides
-    between the classes, stays as it is. The steps are those of ONNX Runtime's static quantisation (QDQ), which
-    OpenVINO computes in int8.
+    Activations get one scale for each tensor, weights one for each output channel; convolutions at the finest
+    resolutions and the last one, which decides between the classes, stay as they are. The steps are those of ONNX
+    Runtime's static quantisation (QDQ), which OpenVINO computes in int8.
 
     Args:
         network: From images to probabilities, on the CPU.
@@ -50,7 +56,7 @@ def to_int8(network: nn.Module, calibration: Tensor | None) -> Any:
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             op_types_to_quantize=list(_OPERATORS),
-            nodes_to_exclude=_last_convolution(ready),
+            nodes_to_exclude=_left_as_they_are(ready),
             extra_options={'ActivationSymmetric': False, 'WeightSymmetric': True},
         )
         return openvino.Core().read_model(quantised.read_bytes(), b'')
@@ -77,11 +83,19 @@ class _Windows:
         return 0
 
 
-def _last_convolution(path: Path) -> list[str]:
-    """Name of the convolution or product that is nearest to the output."""
+def _left_as_they_are(path: Path) -> list[str]:
+    """Names of the convolutions with a fine result, and of the product that is nearest to the output."""
     onnx = import_optional('onnx', 'onnx')
-    nodes = [n.name for n in onnx.load(str(path)).graph.node if n.op_type in ('Conv', 'Gemm', 'MatMul')]
-    return nodes[-1:]
+    graph = onnx.load(str(path)).graph  # with shapes: the preparation for the quantisation infers them
+    shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in graph.value_info}
+    height = graph.input[0].type.tensor_type.shape.dim[2].dim_value
+    products = [node for node in graph.node if node.op_type in _OPERATORS]
+    fine = [
+        node
+        for node in products
+        if node.op_type == 'Conv' and _COARSEST_FLOAT * shapes.get(node.output[0], (0, 0, 0))[2] > height
+    ]
+    return [node.name for node in (*fine, *products[-1:])]
 
 
 def _quietly(call: Any, *args: Any, **kwargs: Any) -> None:
