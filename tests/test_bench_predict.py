@@ -22,6 +22,7 @@ def run(*arguments: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_forward_passes_of_a_small_network(tmp_path: Path) -> None:
     output = run(
         '--model=unet_scratch', '--backbone=plain16', '--patch-size=32', '--windows=2', '--rounds=2',

@@ -215,6 +215,7 @@ def test_resume_continues_the_run(trained, good, tmp_path):
     assert resumed['global_step'] == 4
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_says_how_to_go_on(good, tmp_path):
     """Ctrl-C while training: code 130 and the checkpoint with which to go on."""
     args = [f'--data.root={good}', f'--trainer.default_root_dir={tmp_path}', *SMALL, '--trainer.max_epochs=1000']

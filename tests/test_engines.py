@@ -306,6 +306,7 @@ def test_int8_needs_windows(small: nn.Module) -> None:
         build_engine('openvino-int8', small, (1, CHANNELS, 32, 32), None)
 
 
+@pytest.mark.slow
 def test_int8_leaves_fine_convolutions_as_they_are() -> None:
     pytest.importorskip('openvino')
     from landcover_plugin.mapping.engines.quantization import to_int8

@@ -31,12 +31,14 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_the_largest_batch_is_an_epoch_where_memory_allows(scene: Path, tmp_path: Path) -> None:
     told = fit(scene, tmp_path, '--find.batch_size=true', '--trainer.max_epochs=1')
     assert f'batch size found: {LENGTH}' in told and f'{LENGTH} patches of 16 px a step' in told
     assert not list(tmp_path.rglob('.scale*'))
 
 
+@pytest.mark.slow
 def test_a_learning_rate_is_found_and_used(scene: Path, tmp_path: Path) -> None:
     told = fit(scene, tmp_path, '--find.lr=true', '--trainer.max_epochs=4', '--trainer.max_steps=100')
     found = next(line.split()[-1] for line in told.splitlines() if 'learning rate found' in line)
