@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--maps', action='store_true', help='whole maps, ours and the stock way')
     parser.add_argument('--map-size', type=int, default=1024, help='edge of these maps in pixels (default: 1024)')
     parser.add_argument('--map-engine', choices=ENGINES, help='of ours (default: the fastest that agrees)')
-    parser.add_argument('--wide', type=_sizes, default=[], metavar='PX,PX,...', help='maps of ours with these windows, too')
+    parser.add_argument('--wide', type=_sizes, default=[], metavar='PX,...', help='our maps with these windows, too')
     parser.add_argument('--memory', type=_sizes, metavar='PX,PX,...', help='peak memory of maps of these edges')
     parser.add_argument('--predict', nargs='*', default=[], metavar='KEY=VALUE', help='more for landcover predict')
     parser.add_argument('--json', metavar='FILE', help='write the numbers there')

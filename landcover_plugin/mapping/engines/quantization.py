@@ -14,13 +14,13 @@ from ...errors import LandcoverError
 from .base import import_optional
 from .conversion import INPUT, write_onnx
 
-#: Operators that are computed in int8. Sums, joins and resizings cost little, and rounding what passes through them would
-#: cost agreement: with them 99.75 % instead of 99.87 % of a U-Net-ResNet50's classes, and no speed.
+#: Operators that are computed in int8. Sums, joins and resizings cost little, and rounding what passes through them
+#: would cost agreement: with them 99.75 % instead of 99.87 % of a U-Net-ResNet50's classes, and no speed.
 _OPERATORS = ('Conv', 'MatMul', 'Gemm')
 
 #: Convolutions whose result has every fourth row of the image, or fewer, are int8. The finer ones hold what decides
-#: between neighbouring pixels and classes: of a trained U-Net-ResNet50's classes 99.45 % stayed the same with all
-#: convolutions in int8, at 4.9 times the rate of PyTorch, and 99.69 % at 4.0 to 4.4 times without the fine ones.
+#: between neighbouring pixels and classes: of a trained U-Net-ResNet50's classes 99.45 % stayed with all convolutions
+#: in int8, at 4.9 times the rate of PyTorch, and 99.69 % at 4.0 to 4.4 times without the fine ones.
 _COARSEST_FLOAT = 4
 
 
