@@ -264,7 +264,7 @@ def _keep(
             'arguments': vars(args),
             'trends': {name: asdict(t) for name, t in trends.items()},
             'losses': losses,
-            'checks': {text: met for text, met in checks},
+            'checks': dict(checks),
         }
         Path(args.json).write_text(json.dumps(found, indent=1))
 
