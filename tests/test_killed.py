@@ -1,4 +1,4 @@
-"""Processes that read patches and are killed, or run out of memory: the training ends with one sentence that tells where."""
+"""Processes that read patches and are killed, or run out of memory: one sentence tells where, why and how to go on."""
 
 import os
 import signal
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from test_resuming import LANDCOVER, TINY, TWO, fit
 
 from landcover_plugin import CataloniaDataModule, cli
@@ -17,7 +18,8 @@ from landcover_plugin.datasets.patches import CataloniaPatches
 from landcover_plugin.datasets.sentinel2 import CataloniaSentinel2
 from landcover_plugin.datasets.simulated import Scene, write_scene
 from landcover_plugin.errors import LandcoverError
-from landcover_plugin.rasters.landcover import LandCoverRasters
+from landcover_plugin.rasters.landcover import LabelRasters
+from landcover_plugin.rasters.opening import close_rasters
 from landcover_plugin.training.killed_workers import killed_worker
 
 pytestmark = pytest.mark.filterwarnings('ignore:This process .* is multi-threaded')
@@ -47,7 +49,7 @@ def dies(path: Path, read: Callable[..., Any], place: int) -> Callable[..., Any]
 
 
 @pytest.mark.parametrize(('reader', 'method', 'at'), [
-    (CataloniaSentinel2, 'read_into', 3), (LandCoverRasters, 'read_codes', 1)
+    (CataloniaSentinel2, 'read_into', 3), (LabelRasters, 'read_codes', 1)
 ], ids=['images', 'labels'])  # fmt: skip
 def test_the_patch_at_which_a_worker_is_killed_is_named(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: Any, method: str, at: int
@@ -126,8 +128,8 @@ def test_a_damaged_block_is_named_by_a_worker_of_fit(tmp_path: Path) -> None:
         *LANDCOVER, 'fit', f'--data.root={tmp_path}/data', f'--trainer.default_root_dir={tmp_path}', *TINY,
         '--data.num_workers=2', '--trainer.max_epochs=1', '--data.length=64',
     ]  # fmt: skip
-    once = subprocess.run([*command, '--trainer.max_steps=1'], capture_output=True, text=True, timeout=300)
-    assert once.returncode == 0, once.stderr  # the inventory is in the cache from here on
+    CataloniaDataModule(str(tmp_path / 'data'), patch_size=32).inventory()  # in the cache from here on
+    close_rasters()
     times = image.stat().st_mtime_ns
     content = bytearray(image.read_bytes())
     start, stop = len(content) // 5, len(content) * 4 // 5
@@ -138,3 +140,16 @@ def test_a_damaged_block_is_named_by_a_worker_of_fit(tmp_path: Path) -> None:
     assert done.returncode == 1 and 'Traceback' not in done.stderr
     (line,) = [text for text in done.stderr.splitlines() if text.startswith('landcover: error: ')]
     assert f'{image.name} cannot be read' in line and 'rows ' in line and 'columns ' in line
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_dividing_the_network_needs_gpus_and_whole_checkpoints(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(fit(scene, tmp_path, '--trainer.strategy=fsdp')) == 1
+    assert 'divides the network among GPUs, and torch finds none' in capsys.readouterr().err
+    strategy = '--trainer.strategy={class_path: lightning.pytorch.strategies.FSDPStrategy, init_args: %s}'
+    assert cli.main(fit(scene, tmp_path, strategy % '{state_dict_type: sharded}')) == 1
+    assert 'state_dict_type: full' in capsys.readouterr().err
+    assert cli.main(fit(scene, tmp_path, '--trainer.strategy=fsdp', '--model.ema=0.99')) == 1
+    assert 'drop --model.ema' in capsys.readouterr().err

@@ -16,6 +16,7 @@ from ..evaluation.calibrator import TemperatureCalibration
 from ..evaluation.callbacks import ReportWriter, TensorBoardPictures
 from ..mapping.writer import MapWriter
 from ..training.datamodule import CataloniaDataModule
+from ..training.division import check_division
 from ..training.finding import find_batch_size, find_learning_rate
 from ..training.lost_processes import announce_lost_processes, lost_process
 from ..training.resuming import RunKeeper, WholeCheckpoints, newest_state, run_folder
@@ -172,6 +173,8 @@ class LandcoverCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Find the run to go on with, and let it keep its folder."""
+        config = self.config[self.command]
+        check_division(config.trainer.strategy, ema=bool(config.model.ema))
         if self.command == 'fit' and self.config.fit.resume:
             self._resume(self.config.fit)
 
