@@ -26,7 +26,8 @@ def check_division(strategy: Any, *, ema: bool) -> None:
     settings = getattr(strategy, 'init_args', None)
     if settings is not None and settings.get('state_dict_type', 'full') != 'full':
         raise LandcoverError(
-            'checkpoints are one file, which test and predict read on one device: give the strategy state_dict_type: full'
+            'checkpoints are one file, which test and predict read on one device: give the strategy '
+            'state_dict_type: full'
         )
     if ema:
         raise LandcoverError(f'ema averages whole weights, {name} divides them: drop --model.ema, or take ddp')
