@@ -122,6 +122,7 @@ def test_a_training_that_loses_a_process_says_so(scene: Scene, tmp_path: Path) -
     assert 'of this run ended with code -9' in said or 'another of the 2 processes is gone' in said, said
 
 
+@pytest.mark.slow
 def test_a_damaged_block_is_named_by_a_worker_of_fit(tmp_path: Path) -> None:
     image = write_scene(tmp_path / 'data', size=(192, 256), seed=5, label_gsd=10, seasons=['201804'], tile=64).images[0]
     command = [
