@@ -16,7 +16,9 @@ from ..evaluation.calibrator import TemperatureCalibration
 from ..evaluation.callbacks import ReportWriter, TensorBoardPictures
 from ..mapping.writer import MapWriter
 from ..training.datamodule import CataloniaDataModule
+from ..training.division import check_division
 from ..training.finding import find_batch_size, find_learning_rate
+from ..training.lost_processes import announce_lost_processes, lost_process
 from ..training.resuming import RunKeeper, WholeCheckpoints, newest_state, run_folder
 from ..training.summary import describe_fit
 from ..training.task import LandCoverSegmentation, read_checkpoint
@@ -171,6 +173,8 @@ class LandcoverCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Find the run to go on with, and let it keep its folder."""
+        config = self.config[self.command]
+        check_division(config.trainer.strategy, ema=bool(config.model.ema))
         if self.command == 'fit' and self.config.fit.resume:
             self._resume(self.config.fit)
 
@@ -210,9 +214,18 @@ class LandcoverCLI(LightningCLI):
             self.trainer.callbacks.append(TemperatureCalibration())  # type: ignore[attr-defined]
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Run the command; Ctrl-C, which Lightning turns into an exit, stays what it is."""
+        """Run the command; Ctrl-C, which Lightning turns into an exit, stays what it is.
+
+        Raises:
+            LandcoverError: If a process that reads patches, or another one that trains, was killed.
+        """
         try:
             super()._run_subcommand(subcommand)
+        except (RuntimeError, OSError, EOFError) as error:
+            happened = self.datamodule.killed_worker(error) or lost_process(error, self.trainer)
+            if happened is None:
+                raise
+            raise LandcoverError(happened + self._how_to_go_on()) from error
         except SystemExit:
             if not self.trainer.interrupted:
                 raise
@@ -220,6 +233,14 @@ class LandcoverCLI(LightningCLI):
             if last and self.says_how_to_go_on:
                 log.info('to go on, give the same command and --resume true (or --ckpt_path %s)', last)
             raise KeyboardInterrupt from None
+
+    def _how_to_go_on(self) -> str:
+        """What is kept of a training that ended early, and how it is gone on with; nothing for other commands."""
+        callback = self.trainer.checkpoint_callback
+        if self.command != 'fit' or not isinstance(callback, ModelCheckpoint) or not self.says_how_to_go_on:
+            return ''
+        state = newest_state(self.trainer.default_root_dir, callback.dirpath)
+        return '; no state was kept yet' if state is None else f'; {state} is kept: --resume true goes on with it'
 
     def after_fit(self) -> None:
         """Say where the result is."""
@@ -266,6 +287,7 @@ def quieten() -> None:
     """Drop advertisements and warnings that the user can do nothing about."""
     for name in ('lightning.pytorch', 'lightning.fabric'):
         logging.getLogger(name).setLevel(logging.WARNING)
+    announce_lost_processes()
     expected = (
         'does not have many workers',
         'LeafSpec',

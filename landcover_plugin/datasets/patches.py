@@ -11,9 +11,11 @@ from torch.utils.data import get_worker_info
 from torchgeo.datasets import IntersectionDataset
 from torchgeo.datasets.utils import Sample
 
+from ..errors import LandcoverError
 from ..grid import PixelGrid, PixelWindow
 from ..legend import LEGEND
 from .icgc import ICGCLandCover
+from .reading_notes import Doing, Note, ReadingNotes, begin, go_on
 from .sentinel2 import CataloniaSentinel2
 
 
@@ -52,6 +54,8 @@ class CataloniaPatches(IntersectionDataset):
         self.images, self.labels, self.purity, self.shares, self.size = images, labels, purity, shares, size
         self.places = places
         self.patches: int | None = None
+        #: What the workers of a loader are at; given by what makes the loader.
+        self.notes: ReadingNotes | None = None
 
     def __len__(self) -> int:
         """Patches of an epoch, once it is known how many are drawn, for what compares batches with them; else files."""
@@ -74,8 +78,31 @@ class CataloniaPatches(IntersectionDataset):
         x, y, *look = index
         return self.images.grid.nearest_window(x, y), self.images.look_number(look[0]) if look else 0
 
+    def place_of(self, note: Note) -> str:
+        """Pixels and files of a patch, in words.
+
+        Args:
+            note: Of the patch; what was read of it tells images from labels.
+        """
+        rows, cols = (f'{start}-{stop}' for start, stop in note.window.ranges)
+        grid, mosaics = self.images.grid.subgrid(note.window), self.images.mosaics
+        files = self.labels.files if note.doing is Doing.LABELS else mosaics.files_at(grid, note.look)
+        return f'rows {rows}, columns {cols} of {", ".join(files)}'
+
     def _read(self, parts: Sequence[tuple[PixelWindow, int]], size: int = 1) -> Sample:
-        count = len(parts)
+        try:
+            return self._read_batch(parts, size)
+        except (MemoryError, RuntimeError) as e:  # torch raises the latter
+            if not isinstance(e, MemoryError) and 'allocate' not in str(e):
+                raise
+            place = self.place_of(Note(Doing.IMAGES, *parts[0]))
+            raise LandcoverError(
+                f'memory ran out when {len(parts)} patches were read, the first at {place}: choose a smaller '
+                '--data.batch_size, --data.patch_size or --data.num_workers'
+            ) from e
+
+    def _read_batch(self, parts: Sequence[tuple[PixelWindow, int]], size: int) -> Sample:
+        count, note = len(parts), None if self.notes is None else self.notes.own()
         shape = max(size, *(window.height for window, _ in parts)), max(size, *(window.width for window, _ in parts))
         channels, classes = len(self.images.channels), len(LEGEND.codes)
         batch = {
@@ -93,15 +120,18 @@ class CataloniaPatches(IntersectionDataset):
         arrays = {key: values.numpy() for key, values in batch.items()}
         for i, (window, look) in enumerate(parts):
             place = {key: values[i, ..., : window.height, : window.width] for key, values in arrays.items()}
-            self._fill(place, self.images.grid.subgrid(window), look)
+            begin(note, window, look)
+            self._fill(place, self.images.grid.subgrid(window), look, note)
+            go_on(note, Doing.NOTHING)
         if self.places:
             batch['place'] = torch.tensor([[*window, look] for window, look in parts])
         return batch
 
-    def _fill(self, place: dict[str, NDArray[Any]], grid: PixelGrid, look: int) -> None:
+    def _fill(self, place: dict[str, NDArray[Any]], grid: PixelGrid, look: int, note: NDArray[np.int64] | None) -> None:
         """Read a patch into its arrays."""
         rasters = self.labels.rasters
         self.images.read_into(place['image'], place['valid'], grid, look)
+        go_on(note, Doing.LABELS)
         if self.purity:
             found = rasters.read(grid)
             place['mask'][:], place['purity'][:] = found.codes, found.purity

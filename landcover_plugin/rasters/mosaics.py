@@ -104,6 +104,11 @@ class Mosaics:
         """Files of a month, in the order of their names."""
         return self._by_date[date]
 
+    def files_at(self, grid: PixelGrid, look: int = 0) -> list[str]:
+        """Files that a look on a grid in the mosaics' CRS is read from; of those that overlap, not all may be asked."""
+        files = self.files_of(self.dates[look]) if self.seasons == 'separate' else self.files
+        return [path for path in files if self._meets(path, grid)] or list(files)
+
     def indexes_of(self, path: str) -> list[int]:
         """Numbers of the chosen bands in a file, counted from 1, in the order of :attr:`bands`."""
         return self._indexes[path]

@@ -16,11 +16,11 @@ from rasterio.warp import transform_bounds
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchgeo.datamodules import GeoDataModule
-from torchgeo.datasets import GeoDataset
 from torchgeo.datasets.utils import Sample
 
 from ..datasets.icgc import ICGCLandCover
 from ..datasets.patches import CataloniaPatches
+from ..datasets.reading_notes import ReadingNotes
 from ..datasets.sentinel2 import CataloniaSentinel2, true_colour
 from ..errors import LandcoverError
 from ..grid import PixelGrid, PixelWindow
@@ -41,6 +41,7 @@ from ..sampling.samplers import BalancedPatchSampler, CoverSampler, RankSampler
 from ..sampling.store import STORE_FOLDER, Store
 from .augmentation import Batch, BatchTransform, PurityUse, geometry_augmentations, light_augmentations
 from .batches import pad_and_stack
+from .killed_workers import killed_worker
 from .mixing import MixName, mixing
 from .prediction import WindowBatches
 from .resuming import ResumableLoader, trained_patches
@@ -183,6 +184,7 @@ class CataloniaDataModule(GeoDataModule):
         self._norm: tuple[list[float], list[float]] | None = (list(mean), list(std)) if mean and std else None
         self._transforms: dict[str, BatchTransform] = {}
         self._seed: int | None = None
+        self._killed: str | None = None
 
     def _check_settings(self) -> None:
         s = self.settings
@@ -636,6 +638,15 @@ class CataloniaDataModule(GeoDataModule):
             dataset = getattr(self, f'{name}_dataset')
         return dataset
 
+    def killed_worker(self, error: BaseException) -> str | None:
+        """What happened, where an error comes from a process of a loader that was killed; see the function."""
+        datasets = (getattr(self, f'{name}_dataset', None) for name in ('train', 'val', 'test'))
+        return self._killed or killed_worker(error, [data for data in datasets if isinstance(data, CataloniaPatches)])
+
+    def on_exception(self, exception: BaseException) -> None:
+        """See whether a process of a loader was killed, before Lightning ends the others."""
+        self._killed = self.killed_worker(exception)
+
     def _world(self) -> int:
         return self.trainer.world_size if self.trainer is not None else 1
 
@@ -645,10 +656,11 @@ class CataloniaDataModule(GeoDataModule):
             return self.num_workers
         return 0 if self.trainer.strategy.root_device.type == 'cpu' else min(processors() // 2, 8)
 
-    def _loader(self, dataset: GeoDataset, sampler: Any, *, training: bool) -> DataLoader[Sample]:
+    def _loader(self, dataset: CataloniaPatches, sampler: Any, *, training: bool) -> DataLoader[Sample]:
         if self._world() > 1 and self.trainer is not None:
             sampler = RankSampler(sampler, rank=self.trainer.global_rank, world=self._world(), even=training)
         workers = self._workers()
+        dataset.notes = ReadingNotes(workers) if workers else None
         return ResumableLoader(
             dataset,
             batch_size=self.settings.batch_size,
