@@ -7,15 +7,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import lightning.pytorch  # noqa: F401 - binds its log handler here, not to a stream that one test captures
 import numpy as np
 import pytest
 import rasterio
 import rasterio.warp
+import torch
 from affine import Affine
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from landcover_plugin import cli
+from landcover_plugin.commands.lightning import LandcoverCLI
 from landcover_plugin.datasets.simulated import write_scene
 from landcover_plugin.legend import LEGEND
 
@@ -581,3 +586,16 @@ def test_an_interrupted_map_says_how_to_go_on(trained, tall, alone, tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ['.map.part']
     assert subprocess.run(command, capture_output=True, timeout=600).returncode == 0
     assert (tmp_path / 'map.tif').read_bytes() == alone.read_bytes()
+
+
+@pytest.mark.parametrize(('monitor', 'told'), [('val_mIoU', 'val_mIoU 0.250'), (None, 'the last')])
+def test_the_result_is_told_with_its_score_or_without_one(
+    monitor: str | None, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint = ModelCheckpoint(monitor=monitor)
+    checkpoint.best_model_path = 'best.ckpt'
+    checkpoint.best_model_score = None if monitor is None else torch.tensor(0.25)
+    run = SimpleNamespace(trainer=SimpleNamespace(checkpoint_callback=checkpoint))
+    with caplog.at_level('INFO', logger='landcover_plugin'):
+        LandcoverCLI.after_fit(cast('LandcoverCLI', run))
+    assert caplog.messages == [f'best checkpoint ({told}): best.ckpt']

@@ -247,7 +247,10 @@ class LandcoverCLI(LightningCLI):
         callback = self.trainer.checkpoint_callback
         if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
             score = callback.best_model_score
-            log.info('best checkpoint (%s %.3f): %s', callback.monitor, score, callback.best_model_path)
+            judged = (
+                'the last' if score is None else f'{callback.monitor} {score:.3f}'
+            )  # without a monitor there is none
+            log.info('best checkpoint (%s): %s', judged, callback.best_model_path)
 
 
 class _Parsed(LandcoverCLI):
