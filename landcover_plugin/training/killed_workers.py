@@ -39,10 +39,9 @@ def killed_worker(error: BaseException, datasets: Iterable[CataloniaPatches]) ->
         The sentence, or None for other errors.
 
     Examples:
-        >>> killed_worker(RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed. '), [])
-        "a process that reads patches (pid 7) was ended by the signal 'Killed' before it had read anything: most often
-         the system does so when memory runs out: choose a smaller --data.num_workers, --data.batch_size or
-         --data.patch_size"
+        >>> error = RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed. ')
+        >>> killed_worker(error, []).partition(': ')[0]
+        "a process that reads patches (pid 7) was ended by the signal 'Killed' before it had read anything"
     """
     if isinstance(error, LandcoverError) or not isinstance(error, RuntimeError | OSError | EOFError):
         return None
