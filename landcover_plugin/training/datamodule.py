@@ -29,6 +29,8 @@ from ..rasters.damage import Damage
 from ..rasters.labels import Aggregation
 from ..rasters.landcover import SourceLegend, year
 from ..rasters.mosaics import Seasons
+from ..rasters.remote import is_remote, joined
+from ..rasters.stand_ins import short_digest, user_cache
 from ..rasters.streaming import processors
 from ..sampling.blocks import Split, SplitName, block_split, fold_split
 from ..sampling.inventory import Inventory, cell_size, unknown_values_sentence
@@ -161,14 +163,15 @@ class CataloniaDataModule(GeoDataModule):
             overlap: Pixels that neighbouring windows share in prediction (default: a quarter of patch_size).
             store: Training store that landcover prepare wrote (default: .landcover/store below root, where there is
                 one); none reads the sources.
-            cache: Folder for inventories (default: .landcover below root).
+            cache: Local folder for inventories and blocks (default: .landcover below root, or, for a root in a bucket,
+                in the user's cache).
         """
         super().__init__(CataloniaSentinel2, batch_size, patch_size, length, num_workers or 0, paths=root)
         self.save_hyperparameters()
         self.settings: Any = self.hparams
         self._check_settings()
         self.sizes = list(patch_sizes or [patch_size])
-        self.cache = Path(cache or Path(root) / CACHE_FOLDER)
+        self.cache = Path(cache) if cache else _cache_of(root)
         self.images: CataloniaSentinel2 | None = None
         self.labels: ICGCLandCover | None = None
         self.regions: list[Region] = []  #: What to map.
@@ -269,13 +272,13 @@ class CataloniaDataModule(GeoDataModule):
         if named == 'none' or (named is None and not isinstance(root, str | os.PathLike)):
             return None
         if named is not None:
-            if (store := Store.open(Path(named))) is None:
+            if (store := Store.open(named)) is None:
                 raise LandcoverError(
                     f'{named} holds no training store; make one with landcover prepare --output {named}'
                 )
             return store
         try:
-            return Store.open(Path(root) / STORE_FOLDER)
+            return Store.open(joined(root, *STORE_FOLDER.parts))
         except LandcoverError as e:
             log.warning('the sources are read: %s', e)
             return None
@@ -706,3 +709,8 @@ class CataloniaDataModule(GeoDataModule):
 def _degrees(grid: PixelGrid) -> list[float]:
     """Bounds of a grid in degrees: west, south, east, north."""
     return [round(v, 5) for v in transform_bounds(grid.crs, CRS.from_epsg(4326), *grid.bounds(), densify_pts=21)]
+
+
+def _cache_of(root: str) -> Path:
+    """Where inventories of a folder are kept: below it, or here for those of a bucket."""
+    return user_cache() / 'data' / short_digest(root) if is_remote(root) else Path(root) / CACHE_FOLDER
