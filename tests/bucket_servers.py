@@ -26,7 +26,10 @@ _STARTS = {
 }
 
 #: Credentials that S3 is asked with; no message may ever hold them.
-SECRETS = {'AWS_ACCESS_KEY_ID': 'AKIDNOTTOBETOLD12345', 'AWS_SECRET_ACCESS_KEY': 'hush/NotToBeTold+0123456789abcdefghij'}
+SECRETS = {
+    'AWS_ACCESS_KEY_ID': 'AKIDNOTTOBETOLD12345',
+    'AWS_SECRET_ACCESS_KEY': 'hush/NotToBeTold+0123456789abcdefghij',
+}
 
 
 def free_port() -> int:
@@ -114,7 +117,9 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 mood = 'well'
         if mood in ('down', 'denied'):
-            self._send(503 if mood == 'down' else 403, {}, b'<Error><Code>AccessDenied</Code></Error>' * (mood == 'denied'))
+            self._send(
+                503 if mood == 'down' else 403, {}, b'<Error><Code>AccessDenied</Code></Error>' * (mood == 'denied')
+            )
             return
         # the very Host that was signed
         connection = http.client.HTTPConnection('127.0.0.1', self.upstream)
@@ -144,7 +149,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: int, headers: dict[str, str], content: bytes, mood: str = 'well') -> None:
         self.send_response(status)
-        kept = {k: v for k, v in headers.items() if k.lower() not in ('connection', 'transfer-encoding', 'date', 'server')}
+        kept = {
+            k: v for k, v in headers.items() if k.lower() not in ('connection', 'transfer-encoding', 'date', 'server')
+        }
         if self.command != 'HEAD':
             kept = {k: v for k, v in kept.items() if k.lower() != 'content-length'}
             kept['Content-Length'] = str(len(content))

@@ -55,7 +55,7 @@ def outputs_in_buckets(command: str, arguments: Sequence[str]) -> Iterator[list[
 
     stand_ins = {option: StandIn.of(str(path), OUTPUTS[command][option]) for option, path in wanted.items()}
     local = _replaced(args, {option: str(place.local) for option, place in stand_ins.items()})
-    if not _is_first_process():  # the first one looks after them
+    if not is_first_process():  # the first one looks after them
         yield local
         return
     with ExitStack() as stack:
@@ -182,7 +182,7 @@ def _permission(command: str) -> str:
     return f', or allow replacing it with {option}'
 
 
-def _is_first_process() -> bool:
+def is_first_process() -> bool:
     """Whether this is the only process of the command, or the first of several that Lightning or a cluster started."""
     ranks = (os.environ.get(name) for name in ('RANK', 'SLURM_PROCID', 'LOCAL_RANK'))
     return next((rank for rank in ranks if rank), '0') == '0'
