@@ -108,10 +108,10 @@ def _run(arguments: list[str]) -> int:
         raise LandcoverError(f'there is no command {name!r}; {hint}')
     from .commands.buckets import outputs_in_buckets
 
-    module = importlib.import_module(f'landcover_plugin.commands.{COMMANDS[name].module}')
     with outputs_in_buckets(name, rest) as local:
         if local is None:
             return 0
+        module = importlib.import_module(f'landcover_plugin.commands.{COMMANDS[name].module}')
         return int(module.main(local) if COMMANDS[name].module == name else module.main(name, local))
 
 

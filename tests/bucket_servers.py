@@ -4,9 +4,7 @@ Opening remote rasters keeps the interpreter (rasterio 1.5), so that a thread of
 """
 
 import http.client
-import json
 import multiprocessing
-import os
 import socket
 import subprocess
 import sys
@@ -131,7 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
         connection.close()
         self._send(answer.status, dict(answer.getheaders()), content, mood)
 
-    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _answer
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _answer  # noqa: N815 - as http.server asks for
 
     def _body(self) -> bytes:
         if self.headers.get('Expect') == '100-continue':
@@ -195,15 +193,3 @@ def make_bucket(port: int, name: str = 'land') -> None:
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     opener.open(request, timeout=30).close()
-
-
-def notes_of(path: Path) -> Any:
-    return json.loads(path.read_text())
-
-
-def pid_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True

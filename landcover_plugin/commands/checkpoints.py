@@ -19,7 +19,17 @@ from ..training.task import LandCoverSegmentation
 from ..training.temperature import temperature_path
 
 #: Settings of the data that belong to one run of predict, not to the checkpoint.
-_NOT_FROM_CHECKPOINT = ('bbox', 'bbox_wgs84', 'aoi', 'damaged', 'overlap', 'num_workers', 'store', 'cache')
+_NOT_FROM_CHECKPOINT = (
+    'bbox',
+    'bbox_wgs84',
+    'aoi',
+    'damaged',
+    'overlap',
+    'num_workers',
+    'store',
+    'cache',
+    'cache_size',
+)
 
 
 def named_checkpoint(args: list[str]) -> str | None:

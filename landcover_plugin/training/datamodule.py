@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,6 +26,7 @@ from ..datasets.sentinel2 import CataloniaSentinel2, true_colour
 from ..errors import LandcoverError
 from ..grid import PixelGrid, PixelWindow
 from ..legend import LEGEND, NODATA, Legend
+from ..rasters.block_cache import keep_blocks
 from ..rasters.damage import Damage
 from ..rasters.labels import Aggregation
 from ..rasters.landcover import SourceLegend, year
@@ -107,6 +109,7 @@ class CataloniaDataModule(GeoDataModule):
         overlap: int | None = None,
         store: str | None = None,
         cache: str | None = None,
+        cache_size: float | None = None,
     ) -> None:
         """Keep the settings; rasters are opened in ``setup``.
 
@@ -165,6 +168,8 @@ class CataloniaDataModule(GeoDataModule):
                 one); none reads the sources.
             cache: Local folder for inventories and blocks (default: .landcover below root, or, for a root in a bucket,
                 in the user's cache).
+            cache_size: Gigabytes that blocks of rasters on servers may take there (default: for a root in a bucket, a
+                quarter of the free disk, at most 20; else 0, none are kept).
         """
         super().__init__(CataloniaSentinel2, batch_size, patch_size, length, num_workers or 0, paths=root)
         self.save_hyperparameters()
@@ -172,6 +177,7 @@ class CataloniaDataModule(GeoDataModule):
         self._check_settings()
         self.sizes = list(patch_sizes or [patch_size])
         self.cache = Path(cache) if cache else _cache_of(root)
+        keep_blocks(self.cache / 'blocks', self._block_bytes())
         self.images: CataloniaSentinel2 | None = None
         self.labels: ICGCLandCover | None = None
         self.regions: list[Region] = []  #: What to map.
@@ -201,8 +207,20 @@ class CataloniaDataModule(GeoDataModule):
             raise LandcoverError('mean and std go together: give both or neither')
         if s.std is not None and not all(v > 0 for v in s.std):
             raise LandcoverError(f'std must be greater than 0 for each channel, got {s.std}')
+        if s.cache_size is not None and not s.cache_size >= 0:
+            raise LandcoverError(f'cache_size must be at least 0 GB, got {s.cache_size}')
         if s.bbox is not None and s.bbox_wgs84 is not None:
             raise LandcoverError('give the area either as bbox or as bbox_wgs84, not both')
+
+    def _block_bytes(self) -> int:
+        """What blocks of rasters on servers may take on the disk."""
+        given, root = self.settings.cache_size, self.settings.root
+        if given is not None:
+            return int(given * 1e9)
+        if not isinstance(root, str | os.PathLike) or not is_remote(root):
+            return 0
+        there = next(path for path in (self.cache, *self.cache.absolute().parents) if path.exists())
+        return min(shutil.disk_usage(there).free // 4, 20 * 10**9)
 
     # Rasters
 

@@ -126,7 +126,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         if self.mirror is not None:
             self.mirror.upload_or_warn()
 
-    def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
+    def remove_checkpoint(self, path: str | Path) -> None:
         """Delete a checkpoint."""
         super().remove_checkpoint(path)
         if self.mirror is not None:
