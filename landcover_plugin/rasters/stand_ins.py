@@ -167,7 +167,8 @@ class StandIn:
             LandcoverError: If that fails; what was made stays.
         """
         files = self.files()
-        if not files:
+        if not files:  # the command wrote nothing
+            shutil.rmtree(self.folder, ignore_errors=True)
             return
         *others, last = files
         names = {file: joined(self.parent, file.relative_to(self.folder).as_posix()) for file in files}
