@@ -48,7 +48,7 @@ examples:
   landcover test --ckpt_path best.ckpt --output.path report
   landcover predict --ckpt_path best.ckpt --data.bbox '[400000, 4590000, 420000, 4600000]' --output.path map.tif
 
-'landcover COMMAND --help' explains a command.
+'landcover COMMAND --help' explains a command. Every path may lie in a bucket, gs://… or s3://….
 """
 
 

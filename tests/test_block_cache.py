@@ -12,7 +12,8 @@ from rasterio.cache import invalidate_all
 from test_remote import LAYOUT, Server
 
 from landcover_plugin.grid import PixelWindow
-from landcover_plugin.rasters.block_cache import BlockCache, cached_raster, keep_blocks
+from landcover_plugin.rasters.block_cache import BlockCache
+from landcover_plugin.rasters.cached import cached_raster, keep_blocks
 from landcover_plugin.rasters.opening import close_rasters
 from landcover_plugin.rasters.reading import read_window
 

@@ -193,6 +193,20 @@ def test_what_is_refused_is_told_at_once(s3: Proxy, top: str, tmp_path: Path) ->
         put(text_file(tmp_path), 's3://nowhere/a')
 
 
+def test_google_is_asked_again_and_refusals_are_told(gs: Proxy, tmp_path: Path) -> None:
+    place = 'gs://land/faults/a.txt'
+    gs.behave('down 1')
+    put(text_file(tmp_path), place)
+    gs.behave('cut GET 1')
+    assert read(place) == b'hello'
+    gs.behave('denied')
+    with pytest.raises(LandcoverError, match=f'{place} cannot be read: access is denied'):
+        read(place)
+    gs.behave('well')
+    with pytest.raises(LandcoverError, match='there is no such object or bucket'):
+        read('gs://land/faults/gone.txt')
+
+
 def test_missing_credentials_and_addresses_that_hold_some_are_told(
     s3: Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -58,29 +58,31 @@ def outputs_in_buckets(command: str, arguments: Sequence[str]) -> Iterator[list[
     if not is_first_process():  # the first one looks after them
         yield local
         return
+    places = list(stand_ins.values())
     with ExitStack() as stack:
-        for place in stand_ins.values():
+        for place in places:
             stack.enter_context(_held(place))
-        waiting = all(_waits(place, command, arguments) for place in stand_ins.values())
-        for place in stand_ins.values():
+        waiting = all(_waits(place, command, arguments) for place in places)
+        for place in places:
             place.check(overwrite=_overwrite(command, args), permission=_permission(command))
             if not waiting:
                 place.clear()
-        stack.enter_context(_addresses(list(stand_ins.values())))
+        stack.enter_context(_addresses(places))
         if waiting:
             log.info('this command has run before, and only its upload failed: that is made up for')
         yield None if waiting else local
-        for place in stand_ins.values():
-            (place.folder / _WAITING).write_text(json.dumps([command, *arguments]))
-        for place in stand_ins.values():
-            _upload(place)
+        _upload(places, [command, *arguments])
 
 
-def _upload(place: 'StandIn') -> None:
-    try:
-        place.upload()
-    except LandcoverError as e:
-        raise LandcoverError(f'{e}; the finished files are in {place.folder}, the same command uploads them') from e
+def _upload(places: Sequence['StandIn'], words: Sequence[str]) -> None:
+    """Upload what a command made; until that is done, its words are kept beside it."""
+    for place in places:
+        (place.folder / _WAITING).write_text(json.dumps(words))
+    for place in places:
+        try:
+            place.upload()
+        except LandcoverError as e:
+            raise LandcoverError(f'{e}; the finished files are in {place.folder}, the same command uploads them') from e
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from rasterio.vrt import WarpedVRT
 
 from ..errors import LandcoverError
 from ..grid import PixelGrid, PixelWindow
-from .block_cache import cached_raster
+from .cached import cached_raster
 from .mapped import map_raster
 from .opening import file_version, open_raster, read_failed, server_settings
 

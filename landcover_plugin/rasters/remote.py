@@ -7,14 +7,14 @@ none passes through here. What a client says is told without anything that looks
 import importlib
 import logging
 import os
-import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import LandcoverError
+from .bucket_errors import MissingError, failure, may_pass
 from .opening import address
 from .outputs import write_whole
 from .server_settings import Patience
@@ -25,24 +25,6 @@ PathLike = str | os.PathLike[str]
 
 #: Beginnings of addresses of buckets, and the packages that speak with them.
 SCHEMES = {'s3://': 's3fs', 'gs://': 'gcsfs'}
-
-#: Errors of the clients, by class, that may have passed when the question is asked again.
-_PASSING = re.compile(
-    'Timeout|ConnectionError|EndpointConnection|ConnectionClosed|HTTPClientError|IncompleteRead|ResponseStreaming|'
-    'ResponseParser|ClientPayloadError|ServerDisconnected|ClientConnector|ClientOSError|ChunkedEncoding|ProxyError|'
-    'ChecksumError'
-)
-
-#: … and those that say that there are no credentials.
-_NO_CREDENTIALS = re.compile(
-    'CredentialsError|CredentialRetrieval|RefreshError|TokenRetrieval|ProfileNotFound|SSOToken'
-)
-
-#: Answers of servers that pass.
-_PASSING_CODES = (408, 425, 429, 500, 502, 503, 504)
-
-#: Options of an address, and long words that mix letters and digits: signatures, keys and tokens look so.
-_SECRETS = re.compile(r'\?\S*|\b(?=[\w/+=-]*\d)(?=[\w/+=-]*[A-Za-z])[\w+=-]{20,}')
 
 
 class Stored(NamedTuple):
@@ -102,7 +84,7 @@ def find(path: PathLike) -> Stored | None:
     name = address(path)
     try:
         told = _patiently(name, 'read', lambda fs: fs.info(name))
-    except _MissingError:
+    except MissingError:
         return None
     return None if told.get('type') == 'directory' else _stored(name, told)
 
@@ -117,7 +99,7 @@ def listing(folder: PathLike) -> list[Stored]:
     scheme = top[: top.index('://') + 3]
     try:
         found = _patiently(top, 'listed', lambda fs: fs.find(top, detail=True))
-    except _MissingError:
+    except MissingError:
         return []
     files = {name: told for name, told in found.items() if not name.endswith('/')}
     return [_stored(f'{scheme}{name}', told) for name, told in sorted(files.items())]
@@ -165,7 +147,7 @@ def remove(path: PathLike) -> None:
     name = address(path)
     try:
         _patiently(name, 'deleted', lambda fs: fs.rm_file(name))
-    except _MissingError:
+    except MissingError:
         return
 
 
@@ -187,10 +169,6 @@ def check_address(path: PathLike) -> str:
     return name.rstrip('/')
 
 
-class _MissingError(LandcoverError):
-    """There is no such object, or no such bucket."""
-
-
 def _stored(name: str, told: dict[str, Any]) -> Stored:
     changed = told.get('LastModified') or told.get('mtime') or told.get('updated')
     seconds = changed.timestamp() if isinstance(changed, datetime) else 0.0
@@ -208,6 +186,10 @@ def _filesystem(name: str, patience: Patience) -> Any:
         raise LandcoverError(f"{name} needs {package} ({e}): pip install 'landcover-plugin[buckets]'") from e
     if package == 'gcsfs':
         from aiohttp import ClientTimeout
+
+        logging.getLogger('gcsfs').setLevel(
+            logging.CRITICAL
+        )  # it logs whole tracebacks of what is told in one sentence
 
         timeout = ClientTimeout(total=None, sock_connect=patience.connect, sock_read=patience.silence)
         emulated = os.environ.get('STORAGE_EMULATOR_HOST', '') not in ('', 'default')  # it knows no credentials
@@ -238,61 +220,8 @@ def _patiently[T](name: str, done: str, ask: Callable[[Any], T]) -> T:
         try:
             return ask(fs)
         except Exception as error:  # each client has its own
-            if not _may_pass(error) or number == tries:
-                raise _sentence(name, done, error, tries if tries > 1 else 6) from None
+            if not may_pass(error) or number == tries:
+                raise failure(name, done, error, tries if tries > 1 else 6) from None
             log.debug('%s: %s, tried again', name, type(error).__name__)
             time.sleep(patience.delay * 2 ** (number - 1))
     raise AssertionError
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _code(error: BaseException) -> int:
-    """The answer's number, 0 where there was none."""
-    for e in _chain(error):
-        response = getattr(e, 'response', None)
-        told = response.get('ResponseMetadata', {}).get('HTTPStatusCode') if isinstance(response, dict) else None
-        found = told or getattr(e, 'code', None) or getattr(e, 'status', None)
-        if isinstance(found, int | str) and str(found).isdigit():
-            return int(found)
-    return 0
-
-
-def _may_pass(error: BaseException) -> bool:
-    if isinstance(error, LandcoverError) or _is(error, _NO_CREDENTIALS):
-        return False
-    code = _code(error)  # aiohttp calls an answer that breaks off 400
-    return code in _PASSING_CODES or (code not in (401, 403, 404) and _is(error, _PASSING))
-
-
-def _is(error: BaseException, classes: re.Pattern[str]) -> bool:
-    return any(classes.search(kind.__name__) for e in _chain(error) for kind in type(e).__mro__)
-
-
-def _sentence(name: str, done: str, error: BaseException, tries: int) -> LandcoverError:
-    """What happened, and the way out."""
-    reason = f'{type(error).__name__}: {_SECRETS.sub("…", " ".join(str(error).split()))}'[:300].rstrip(': ')
-    if isinstance(error, LandcoverError):
-        return error
-    if _is(error, _NO_CREDENTIALS):
-        return LandcoverError(
-            f'{name} cannot be {done}: no credentials were found ({type(error).__name__}); set them up as for other '
-            'clients (s3: aws configure, AWS_PROFILE or a role; gs: gcloud auth application-default login)'
-        )
-    denied = isinstance(error, PermissionError) or _code(error) in (401, 403) or str(error).startswith('Forbidden')
-    if denied:
-        return LandcoverError(
-            f'{name} cannot be {done}: access is denied ({type(error).__name__}); ask for the right to it, or check '
-            'which credentials are used'
-        )
-    if isinstance(error, FileNotFoundError) or _code(error) == 404:
-        return _MissingError(f'{name} cannot be {done}: there is no such object or bucket; check the address')
-    if _may_pass(error):
-        return LandcoverError(
-            f'{name} cannot be {done} (tried {tries} times, at last {reason}): check the connection, or try later'
-        )
-    return LandcoverError(f'{name} cannot be {done} ({reason}): check the address and your rights')

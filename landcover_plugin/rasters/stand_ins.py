@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,23 +171,11 @@ class StandIn:
         if not files:  # the command wrote nothing
             shutil.rmtree(self.folder, ignore_errors=True)
             return
-        *others, last = files
         names = {file: joined(self.parent, file.relative_to(self.folder).as_posix()) for file in files}
         older = {stored.address for stored in listing(self.address)} if self.main else set()
-        if others:
-            remove(names[last])
-        with (
-            tqdm(total=sum(f.stat().st_size for f in files), desc='uploading', unit='B', unit_scale=True, disable=None)
-            as bar,
-            ThreadPoolExecutor(_AT_ONCE) as threads,
-        ):  # fmt: skip
-            waiting = [(file, threads.submit(put, file, names[file])) for file in others if file.suffix != '.tif']
-            for file, upload in waiting:
-                upload.result()
-                bar.update(file.stat().st_size)
-            for file in [f for f in others if f.suffix == '.tif'] + [last]:
-                put(file, names[file])
-                bar.update(file.stat().st_size)
+        if len(files) > 1:
+            remove(names[files[-1]])
+        _put_all(names)
         for name in sorted(older - set(names.values())):
             remove(name)
         size = sum(f.stat().st_size for f in files) / 1e6
@@ -197,5 +186,19 @@ class StandIn:
         """Remove finished files of another command; hidden ones are kept, with which the same command goes on."""
         for path in self.folder.glob('[!.]*'):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        marker = self.folder / '.upload.json'
-        marker.unlink(missing_ok=True)
+        (self.folder / '.upload.json').unlink(missing_ok=True)
+
+
+def _put_all(names: Mapping[Path, str]) -> None:
+    """Upload files to their addresses: small ones at once, then rasters and what comes last in their order."""
+    total = sum(file.stat().st_size for file in names)
+    *others, last = names
+    small = [file for file in others if file.suffix != '.tif']
+    with tqdm(total=total, desc='uploading', unit='B', unit_scale=True, disable=None) as bar:
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            for file, upload in [(file, threads.submit(put, file, names[file])) for file in small]:
+                upload.result()
+                bar.update(file.stat().st_size)
+        for file in [file for file in others if file.suffix == '.tif'] + [last]:
+            put(file, names[file])
+            bar.update(file.stat().st_size)

@@ -26,7 +26,7 @@ from ..datasets.sentinel2 import CataloniaSentinel2, true_colour
 from ..errors import LandcoverError
 from ..grid import PixelGrid, PixelWindow
 from ..legend import LEGEND, NODATA, Legend
-from ..rasters.block_cache import keep_blocks
+from ..rasters.cached import keep_blocks
 from ..rasters.damage import Damage
 from ..rasters.labels import Aggregation
 from ..rasters.landcover import SourceLegend, year
@@ -114,7 +114,8 @@ class CataloniaDataModule(GeoDataModule):
         """Keep the settings; rasters are opened in ``setup``.
 
         Args:
-            root: Folder that holds CatLC-named rasters (S2_*_YYYYMM_*.tif, LC_YYYY_*.tif) anywhere below.
+            root: Folder that holds CatLC-named rasters (S2_*_YYYYMM_*.tif, LC_YYYY_*.tif) anywhere below, here or in a
+                bucket (gs://, s3://).
             bands: Bands by name, in the order wanted (default: all of the files).
             band_order: Names of the bands in the files, where the files do not describe them.
             seasons: separate: each month is a look of its own at the ground; stack: months are concatenated
