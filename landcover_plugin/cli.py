@@ -48,7 +48,7 @@ examples:
   landcover test --ckpt_path best.ckpt --output.path report
   landcover predict --ckpt_path best.ckpt --data.bbox '[400000, 4590000, 420000, 4600000]' --output.path map.tif
 
-'landcover COMMAND --help' explains a command.
+'landcover COMMAND --help' explains a command. Every path may lie in a bucket, gs://… or s3://….
 """
 
 
@@ -106,8 +106,13 @@ def _run(arguments: list[str]) -> int:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f'did you mean {near[0]!r}?' if near else f'the commands are {", ".join(COMMANDS)}'
         raise LandcoverError(f'there is no command {name!r}; {hint}')
-    module = importlib.import_module(f'landcover_plugin.commands.{COMMANDS[name].module}')
-    return int(module.main(rest) if COMMANDS[name].module == name else module.main(name, rest))
+    from .commands.buckets import outputs_in_buckets
+
+    with outputs_in_buckets(name, rest) as local:
+        if local is None:
+            return 0
+        module = importlib.import_module(f'landcover_plugin.commands.{COMMANDS[name].module}')
+        return int(module.main(local) if COMMANDS[name].module == name else module.main(name, local))
 
 
 def explain(error: BaseException) -> str | None:

@@ -595,7 +595,7 @@ def test_the_result_is_told_with_its_score_or_without_one(
     checkpoint = ModelCheckpoint(monitor=monitor)
     checkpoint.best_model_path = 'best.ckpt'
     checkpoint.best_model_score = None if monitor is None else torch.tensor(0.25)
-    run = SimpleNamespace(trainer=SimpleNamespace(checkpoint_callback=checkpoint))
+    run = SimpleNamespace(trainer=SimpleNamespace(checkpoint_callback=checkpoint), mirror=None)
     with caplog.at_level('INFO', logger='landcover_plugin'):
         LandcoverCLI.after_fit(cast('LandcoverCLI', run))
     assert caplog.messages == [f'best checkpoint ({told}): best.ckpt']

@@ -899,8 +899,8 @@ def test_weights_without_their_method_are_refused(root: Path, capsys: pytest.Cap
 
 def test_remote_data_need_an_output(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path('/'))
-    assert cli.main(['prepare', 'gs://bucket/data']) == 1
-    assert '--output' in capsys.readouterr().err and not Path('gs:').exists()
+    assert cli.main(['prepare', 'https://x.org/data']) == 1
+    assert '--output' in capsys.readouterr().err and not Path('https:').exists()
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,13 +8,28 @@ from typing import Any
 import yaml
 
 from ..errors import LandcoverError
+from ..mapping.export.exporting import MANIFEST
 from ..mapping.exported import open_export
 from ..publishing.addresses import PREFIX
+from ..rasters.opening import address
+from ..rasters.remote import find, get, is_remote, joined
+from ..rasters.stand_ins import local_copy, local_folder
 from ..training.datamodule import CataloniaDataModule
 from ..training.task import LandCoverSegmentation
+from ..training.temperature import temperature_path
 
 #: Settings of the data that belong to one run of predict, not to the checkpoint.
-_NOT_FROM_CHECKPOINT = ('bbox', 'bbox_wgs84', 'aoi', 'damaged', 'overlap', 'num_workers', 'store', 'cache')
+_NOT_FROM_CHECKPOINT = (
+    'bbox',
+    'bbox_wgs84',
+    'aoi',
+    'damaged',
+    'overlap',
+    'num_workers',
+    'store',
+    'cache',
+    'cache_size',
+)
 
 
 def named_checkpoint(args: list[str]) -> str | None:
@@ -53,7 +68,7 @@ def local_checkpoint(path: str, command: str) -> str:
     """The checkpoint that a path means: itself, that of an exported model, or that of a model in a registry.
 
     Args:
-        path: A file, a folder of ``landcover export``, or ``models:/NAME/ALIAS``.
+        path: A file or a folder of ``landcover export``, here or in a bucket, or ``models:/NAME/ALIAS``.
         command: What it is for.
 
     Raises:
@@ -63,6 +78,8 @@ def local_checkpoint(path: str, command: str) -> str:
         from ..publishing.fetching import fetch  # mlflow: an extra
 
         path = str(fetch(path).folder)
+    elif is_remote(path):
+        path = str(checkpoint_in_bucket(path))
     if not Path(path).is_dir():
         return path
     exported = open_export(path)
@@ -72,6 +89,24 @@ def local_checkpoint(path: str, command: str) -> str:
             f'--model.weights {exported.checkpoint}'
         )
     return str(exported.checkpoint)
+
+
+def checkpoint_in_bucket(path: str) -> Path:
+    """A local copy of a checkpoint in a bucket, with its temperature, or of an exported model.
+
+    Raises:
+        LandcoverError: If it cannot be fetched.
+    """
+    if (folder := local_folder(path, MANIFEST)) is not None:
+        return folder
+    copy = local_copy(path)
+    beside = temperature_path(copy)
+    temperature = joined(address(path).rsplit('/', 1)[0], beside.name)
+    if find(temperature) is not None:
+        get(temperature, beside)
+    else:
+        beside.unlink(missing_ok=True)
+    return copy
 
 
 def settings_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

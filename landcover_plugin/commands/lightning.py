@@ -15,13 +15,17 @@ from ..errors import LandcoverError
 from ..evaluation.calibrator import TemperatureCalibration
 from ..evaluation.callbacks import ReportWriter, TensorBoardPictures
 from ..mapping.writer import MapWriter
+from ..rasters.remote import is_remote, put
 from ..training.datamodule import CataloniaDataModule
 from ..training.division import check_division
 from ..training.finding import find_batch_size, find_learning_rate
 from ..training.lost_processes import announce_lost_processes, lost_process
+from ..training.mirroring import RunMirror
 from ..training.resuming import RunKeeper, WholeCheckpoints, newest_state, run_folder
 from ..training.summary import describe_fit
 from ..training.task import LandCoverSegmentation, read_checkpoint
+from ..training.temperature import temperature_path
+from .buckets import is_first_process
 from .checkpoints import local_checkpoint, named_checkpoint, registered_as_checkpoint, settings_of
 from .wording import sentence
 
@@ -72,6 +76,12 @@ class LandcoverCLI(LightningCLI):
         command: fit, validate, test or predict.
         args: The arguments behind it.
     """
+
+    #: Address of the checkpoint that was fetched.
+    fetched_from: str | None = None
+
+    #: Where the runs are kept, if that is a bucket.
+    mirror: RunMirror | None = None
 
     #: Whether an interrupted training tells how it is gone on with.
     says_how_to_go_on = True
@@ -167,6 +177,7 @@ class LandcoverCLI(LightningCLI):
         super().parse_arguments(parser, args)
         if path != given:
             self.config[self.command].ckpt_path = path
+            self.fetched_from = given
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: :meth:`parse_arguments` took the checkpoint's settings, below those of YAML and command line."""
@@ -175,8 +186,23 @@ class LandcoverCLI(LightningCLI):
         """Find the run to go on with, and let it keep its folder."""
         config = self.config[self.command]
         check_division(config.trainer.strategy, ema=bool(config.model.ema))
-        if self.command == 'fit' and self.config.fit.resume:
-            self._resume(self.config.fit)
+        if self.command != 'fit':
+            return
+        if is_remote(str(config.checkpoint.dirpath or '')):
+            raise LandcoverError('checkpoint.dirpath is a local folder: name the bucket with trainer.default_root_dir')
+        if is_remote(str(config.trainer.default_root_dir)):
+            self.mirror = RunMirror(config.trainer.default_root_dir)
+            if is_first_process():
+                self.mirror.begin(resume=config.resume)
+            config.trainer.default_root_dir = str(self.mirror.local)
+        if config.resume:
+            self._resume(config)
+
+    def instantiate_classes(self) -> None:
+        """Make trainer, task and data; the YAML of the run keeps the address of a bucket."""
+        super().instantiate_classes()
+        if self.mirror is not None:
+            self.config.fit.trainer.default_root_dir = self.mirror.address
 
     def _resume(self, config: Any) -> None:
         if config.ckpt_path:
@@ -200,7 +226,7 @@ class LandcoverCLI(LightningCLI):
     def before_fit(self) -> None:
         """Find what was asked to be found, and say what is trained."""
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-            self.trainer.strategy.checkpoint_io = WholeCheckpoints()
+            self.trainer.strategy.checkpoint_io = WholeCheckpoints(self.mirror)
         find = self.config.fit.find
         if find.batch_size:
             find_batch_size(self.trainer, self.model, self.datamodule)
@@ -212,6 +238,13 @@ class LandcoverCLI(LightningCLI):
         """Calibrate the checkpoint as well, if that was asked for."""
         if self.config.validate.calibrate:
             self.trainer.callbacks.append(TemperatureCalibration())  # type: ignore[attr-defined]
+
+    def after_validate(self) -> None:
+        """Put a new temperature beside its checkpoint in a bucket."""
+        source = self.fetched_from
+        if self.config.validate.calibrate and source and is_remote(source) and self.trainer.is_global_zero:
+            target = str(temperature_path(source.rsplit('/', 1)[1]))
+            put(temperature_path(self.config.validate.ckpt_path), f'{source.rsplit("/", 1)[0]}/{target}')
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run the command; Ctrl-C, which Lightning turns into an exit, stays what it is.
@@ -233,6 +266,8 @@ class LandcoverCLI(LightningCLI):
             if last and self.says_how_to_go_on:
                 log.info('to go on, give the same command and --resume true (or --ckpt_path %s)', last)
             raise KeyboardInterrupt from None
+        if self.mirror is not None and self.trainer.is_global_zero:
+            self._upload(self.mirror)
 
     def _how_to_go_on(self) -> str:
         """What is kept of a training that ended early, and how it is gone on with; nothing for other commands."""
@@ -246,11 +281,18 @@ class LandcoverCLI(LightningCLI):
         """Say where the result is."""
         callback = self.trainer.checkpoint_callback
         if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
-            score = callback.best_model_score
-            judged = (
-                'the last' if score is None else f'{callback.monitor} {score:.3f}'
-            )  # without a monitor there is none
-            log.info('best checkpoint (%s): %s', judged, callback.best_model_path)
+            score, best = callback.best_model_score, callback.best_model_path
+            # Without a monitor there is no score.
+            judged = 'the last' if score is None else f'{callback.monitor} {score:.3f}'
+            log.info('best checkpoint (%s): %s', judged, best if self.mirror is None else self.mirror.address_of(best))
+
+    def _upload(self, mirror: RunMirror) -> None:
+        try:
+            mirror.upload()
+        except LandcoverError as e:
+            raise LandcoverError(
+                f'{e}; the finished run is in {mirror.local}, the same command with --resume true uploads it'
+            ) from e
 
 
 class _Parsed(LandcoverCLI):

@@ -79,10 +79,9 @@ def _source(args: argparse.Namespace) -> 'ClassMap':
     """The map with everything that was asked for."""
     from ..mapping.class_maps import ClassMap, coloured_legend
 
-    path = Path(args.map)
-    if '://' not in args.map and not path.exists():
-        raise LandcoverError(f'{path} does not exist: name the class map that predict wrote')
-    confidence = args.confidence or _confidence_beside(path)
+    if '://' not in args.map and not Path(args.map).exists():
+        raise LandcoverError(f'{args.map} does not exist: name the class map that predict wrote')
+    confidence = args.confidence or _confidence_beside(args.map)
     source = ClassMap(args.map, confidence, coloured_legend(args.map))
     return ClassMap(
         args.map,
@@ -93,12 +92,15 @@ def _source(args: argparse.Namespace) -> 'ClassMap':
     )
 
 
-def _confidence_beside(path: Path) -> str | None:
-    beside = path.with_stem(f'{path.stem}_confidence')
-    if not beside.exists():
+def _confidence_beside(path: str) -> str | None:
+    from ..rasters.remote import find, is_remote
+
+    stem, dot, suffix = path.rpartition('.')
+    beside = f'{stem}_confidence{dot}{suffix}'
+    if not (find(beside) if is_remote(path) else Path(beside).exists()):
         return None
     log.info('mean confidence comes from %s', beside)
-    return str(beside)
+    return beside
 
 
 def _area(aoi: str, grid: 'PixelGrid') -> 'Area':

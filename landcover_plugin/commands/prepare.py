@@ -119,8 +119,12 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('data', metavar='DATA', help='folder that holds the rasters')
-    parser.add_argument('--output', metavar='DIR', help='folder of the store (default: DATA/.landcover/store)')
+    parser.add_argument(
+        'data', metavar='DATA', help='folder that holds the rasters, here or in a bucket (gs://, s3://)'
+    )
+    parser.add_argument(
+        '--output', metavar='DIR', help='folder of the store, here or in a bucket (default: DATA/.landcover/store)'
+    )
     parser.add_argument(
         '--store', default='compact', choices=('compact', 'fast', 'labels'), help='layout, see below (default: compact)'
     )

@@ -22,6 +22,7 @@ from ..errors import LandcoverError
 from ..grid import PixelGrid
 from ..legend import LEGEND, Legend
 from ..rasters.outputs import PathLike, write_whole
+from ..rasters.stand_ins import local_copy
 from .drawing import DrawnPixels
 from .qgis_form import point_style, style_row
 
@@ -207,6 +208,7 @@ def read_sample(path: PathLike) -> SampleFile:
     Raises:
         LandcoverError: If the file is damaged or its tables do not fit together.
     """
+    path = local_copy(path)
     try:
         layers = _layers(path)
         points, design, strata, info = (pyogrio.read_dataframe(path, layer=n) for n in (POINTS, DESIGN, STRATA, INFO))

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
@@ -14,6 +13,7 @@ from rasterio.crs import CRS
 from ..errors import LandcoverError
 from ..grid import PixelGrid, PixelWindow
 from ..rasters.outputs import PathLike
+from ..rasters.stand_ins import local_copy
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +127,8 @@ def read_vector(path: PathLike, layer: str | None = None) -> gpd.GeoDataFrame:
     Raises:
         LandcoverError: If the file does not exist, is damaged, or has no geometries.
     """
-    if not Path(path).exists():
+    path = local_copy(path)
+    if not path.exists():
         raise LandcoverError(f'{path} does not exist: name a vector file')
     try:
         frame = gpd.read_file(path, layer=layer)

@@ -17,6 +17,7 @@ from ..rasters.layers import Kind
 from ..rasters.preview import write_preview
 from ..rasters.qml import qml_path, write_qml
 from ..rasters.staging import read_plan
+from ..rasters.stand_ins import local_copy
 from ..rasters.writing import MapFolder
 from ..sampling.runs import Strip, StripRun, divide, join_runs
 from ..training.datamodule import CataloniaDataModule
@@ -103,8 +104,9 @@ class MapWriter(Callback):
     ) -> None:
         self.path, self.png, self.stac, self.overwrite = path, png, stac, overwrite
         self.batch_size, self.patch_size = batch_size, patch_size
+        others = tuple(str(local_copy(path)) for path in ensemble)
         self.options = MapOptions(
-            engine, min_agreement, tta, tuple(scales), tuple(ensemble), temperature, smooth, smoothness, majority, mmu
+            engine, min_agreement, tta, tuple(scales), others, temperature, smooth, smoothness, majority, mmu
         )
         self.refine = self.options.refine()
         self.tidy: Tidying | None = None

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from ..mapping.export.exporting import MANIFEST
 from ..mapping.exported import ExportedModel, open_export
 from ..rasters.identity import sha256
 from ..rasters.outputs import whole_folder
+from ..rasters.stand_ins import user_cache
 from .addresses import ModelAddress, check_file_name
 from .mlflow_client import connect, find_registry, told
 from .registering import DIGEST
@@ -28,7 +28,7 @@ def fetch(address: str, registry: str | None = None, cache: Path | None = None) 
     Args:
         address: ``models:/NAME/ALIAS`` or ``models:/NAME/VERSION``.
         registry: Address of the registry (default: as the environment names it).
-        cache: Folder that keeps downloaded models (default: that of the user).
+        cache: Folder that keeps downloaded models (default: ``models`` in that of the user).
 
     Raises:
         LandcoverError: If there is no such model, it not by ``landcover register``, or it was changed since.
@@ -44,7 +44,7 @@ def fetch(address: str, registry: str | None = None, cache: Path | None = None) 
             f'version {version.version} of {wanted.name} was not registered by landcover register: its tag {DIGEST} is '
             'missing; register the checkpoint again'
         )
-    target = (user_cache() if cache is None else cache) / digest
+    target = (user_cache() / 'models' if cache is None else cache) / digest
     exported = _kept(target, digest)
     if exported is None:
         with told(where):
@@ -55,11 +55,6 @@ def fetch(address: str, registry: str | None = None, cache: Path | None = None) 
             exported = replace(open_export(staging), folder=target)
     log.info('%s is version %s, kept in %s', wanted, version.version, target)
     return exported
-
-
-def user_cache() -> Path:
-    """Where downloaded models of this user are kept: ``$XDG_CACHE_HOME/landcover/models``, or below ``~/.cache``."""
-    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'landcover' / 'models'
 
 
 def _version_of(client: Any, wanted: ModelAddress) -> Any:

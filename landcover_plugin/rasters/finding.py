@@ -10,6 +10,7 @@ from ..grid import PixelGrid
 from .identity import check_no_copies
 from .opening import address, check_whole, open_raster, vsi_path
 from .reading import same_ground
+from .remote import is_remote, listing
 
 PathLike = str | os.PathLike[str]
 
@@ -77,6 +78,8 @@ def _remote_files(name: str) -> list[str]:
     """The object itself where its name ends like a raster's, else what the server lists below it."""
     if Path(name).suffix.lower() in ('.tif', '.tiff', '.vrt'):
         return [name]
+    if is_remote(name):
+        return _visible(name) or _nothing_listed(name)
     import pyogrio  # half a second, and seldom needed
     from pyogrio.errors import DataSourceError
 
@@ -84,12 +87,23 @@ def _remote_files(name: str) -> list[str]:
         listed = pyogrio.vsi_listtree(name)
     except (DataSourceError, NotADirectoryError, FileNotFoundError):
         listed = []
-    if not listed:
-        raise LandcoverError(
-            f'nothing is listed below {address(name)}: check the address and your credentials, or name the files '
-            'themselves (servers of plain https seldom list folders)'
-        )
-    return [str(f) for f in listed]
+    return [str(f) for f in listed] or _nothing_listed(name)
+
+
+def _visible(folder: str) -> list[str]:
+    """Objects below a folder of a bucket, as GDAL names them; hidden folders and stores are passed by."""
+    top = f'{address(folder).rstrip("/")}/'
+    below = [stored.address.removeprefix(top) for stored in listing(top)]
+    stores = {name.removesuffix(STORE_MANIFEST) for name in below if name.endswith(f'/{STORE_MANIFEST}')}
+    seen = (name for name in below if '/.' not in f'/{name}' and not name.startswith(tuple(stores)))
+    return [vsi_path(f'{top}{name}') for name in seen]
+
+
+def _nothing_listed(name: str) -> list[str]:
+    raise LandcoverError(
+        f'nothing is listed below {address(name)}: check the address and your credentials, or name the files '
+        'themselves (servers of plain https seldom list folders)'
+    )
 
 
 def common_grid(files: Iterable[str]) -> tuple[PixelGrid, dict[str, PixelGrid]]:

@@ -3,6 +3,7 @@
 import email.utils
 import filecmp
 import hashlib
+import importlib.util
 import itertools
 import os
 import urllib.request
@@ -14,6 +15,7 @@ import rasterio
 
 from ..errors import LandcoverError
 from .opening import address, block_end, on_server, open_raster
+from .remote import client_of, find, is_remote
 
 #: Bytes at both ends of a local file that its identity covers.
 _ENDS = 65_536
@@ -26,11 +28,12 @@ def identity(path: str) -> dict[str, Any]:
     """What tells a source from an edited one: name, size, second of change, and a hash of what else is cheap to ask.
 
     Of local files the hash covers both ends; a VRT changes with the files that it names. Of files on servers it covers
-    the entity tag, where the server tells no time of change, or, where it tells nothing (``gs://``, ``s3://``), where
-    the blocks of the raster lie and how long they are: compressed pixels that change seldom keep all of that.
+    the entity tag, where the server tells no time of change (buckets: always), or, where it tells nothing, where the
+    blocks of the raster lie and how long they are: compressed pixels that change seldom keep all of that.
     """
     if on_server(path):
-        return {'name': Path(path).name} | (_told_by_server(address(path)) or _told_by_blocks(path))
+        told = _told_by_bucket(path) if is_remote(path) else _told_by_server(address(path))
+        return {'name': Path(path).name} | (told or _told_by_blocks(path))
     parts = [Path(file) for file in _files_of(path) if Path(file).is_file()]
     digest = hashlib.sha256()
     for part in parts:
@@ -79,6 +82,14 @@ def _told_by_server(url: str) -> dict[str, Any] | None:
         'modified': int(modified),
         'ends': '' if modified else _short(told['ETag']),  # each machine behind one address may have tags of its own
     }
+
+
+def _told_by_bucket(path: str) -> dict[str, Any] | None:
+    """Size and entity tag of an object; None where the package that asks for them is not installed."""
+    if importlib.util.find_spec(client_of(path)) is None:
+        return None
+    stored = find(path)
+    return None if stored is None else {'bytes': stored.size, 'modified': 0, 'ends': _short(stored.tag)}
 
 
 def _told_by_blocks(path: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from rasterio.errors import RasterioIOError
 from rasterio.io import DatasetReader
 
 from ..errors import LandcoverError
+from .server_settings import SERVER_SETTINGS, endpoint_settings
 
 #: Handles kept open per thread; the least recently used is closed beyond this.
 MAX_HANDLES = 64
@@ -33,18 +34,6 @@ _REMOTE = {
 
 #: GDAL's file systems on servers.
 _SERVERS = ('/vsicurl', '/vsis3', '/vsigs', '/vsiaz', '/vsiadls', '/vsioss', '/vsiswift')
-
-#: GDAL's settings for files on servers, where the environment does not say otherwise: no folder is listed to look for
-#: files beside the raster, errors that may pass are tried again, and a server that has fallen silent is given up.
-_SERVER_SETTINGS = {
-    'GDAL_DISABLE_READDIR_ON_OPEN': 'EMPTY_DIR',
-    'GDAL_INGESTED_BYTES_AT_OPEN': '65536',  # headers of large files come in one piece
-    'GDAL_HTTP_MAX_RETRY': '3',
-    'GDAL_HTTP_RETRY_DELAY': '0.5',
-    'GDAL_HTTP_CONNECTTIMEOUT': '15',
-    'GDAL_HTTP_LOW_SPEED_TIME': '30',
-    'GDAL_HTTP_LOW_SPEED_LIMIT': '1',
-}
 
 
 class _Local(threading.local):
@@ -102,7 +91,8 @@ def server_settings(path: str | os.PathLike[str]) -> AbstractContextManager[Any]
     if not on_server(path):
         return nullcontext()
     _close_connections_before_forks()
-    return rasterio.Env(**{k: v for k, v in _SERVER_SETTINGS.items() if get_gdal_config(k) is None})
+    wanted = SERVER_SETTINGS | endpoint_settings()
+    return rasterio.Env(**{k: v for k, v in wanted.items() if get_gdal_config(k) is None})
 
 
 @functools.cache

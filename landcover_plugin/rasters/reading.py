@@ -17,6 +17,7 @@ from rasterio.vrt import WarpedVRT
 
 from ..errors import LandcoverError
 from ..grid import PixelGrid, PixelWindow
+from .cached import cached_raster
 from .mapped import map_raster
 from .opening import file_version, open_raster, read_failed, server_settings
 
@@ -52,7 +53,7 @@ def read_window(
     mapped = map_raster(path)
     if mapped:
         return _read_inside(mapped, window, indexes, fill, out)
-    src = open_raster(path)
+    src = cached_raster(path) or open_raster(path)
     try:
         with server_settings(src.name):
             return _read_inside(src, window, indexes, fill, out)

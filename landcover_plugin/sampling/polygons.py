@@ -16,6 +16,7 @@ from ..errors import LandcoverError
 from ..grid import PixelGrid
 from ..legend import LEGEND
 from ..rasters.outputs import write_whole
+from ..rasters.stand_ins import local_copy
 from .blocks import SPLITS, Split
 from .inventory import Inventory
 
@@ -62,7 +63,8 @@ def polygon_split(inventory: Inventory, path: str | os.PathLike[str], *, patch_s
 
 def _read_polygons(path: str | os.PathLike[str], crs: CRS) -> gpd.GeoDataFrame:
     """Sound polygons in the given CRS, with the words of SPLITS in their column ``split``."""
-    if not Path(path).exists():
+    path = local_copy(path)
+    if not path.exists():
         raise LandcoverError(f'{path} does not exist; name a vector file with a split column')
     try:
         frame = gpd.read_file(path)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import LandcoverError
 from ..grid import PixelGrid, PixelWindow
+from ..rasters.stand_ins import local_copy
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def read_polygons(paths: PathLike | Sequence[PathLike], grid: PixelGrid) -> gpd.
     files = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     if not files:
         raise LandcoverError('aoi names no file: give a vector file of polygons, or leave it out to map everything')
-    frames = [_read(Path(path), grid) for path in files]
+    frames = [_read(local_copy(path), grid) for path in files]
     return gpd.GeoDataFrame(pd.concat(frames, ignore_index=True), crs=frames[0].crs)
 
 

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from ..rasters.labels import code_weights
 from ..rasters.landcover import LabelRasters
 from ..rasters.mosaics import Mosaics
 from ..rasters.opening import address
+from ..rasters.remote import find, is_remote, joined, listing, read
+from ..rasters.stand_ins import local_copy
 from .inventory import Inventory
 from .inventory_table import read_table
 
@@ -42,39 +44,36 @@ class Store:
         manifest: What ``store.json`` says.
     """
 
-    folder: Path
+    folder: Path | str
     manifest: Mapping[str, Any]
 
     @classmethod
-    def open(cls, folder: Path) -> 'Store | None':
-        """The store in a folder, or None where there is none.
+    def open(cls, folder: Path | str) -> 'Store | None':
+        """The store in a folder, here or in a bucket, or None where there is none.
 
         Raises:
             LandcoverError: If it is damaged, incomplete or of another version.
         """
-        path = folder / STORE_MANIFEST
-        try:
-            if not path.is_file():
-                return None
-        except OSError as e:
-            raise LandcoverError(f'{path} cannot be read ({e.strerror}): ask for the right to read it') from e
+        path = joined(folder, STORE_MANIFEST)
+        if (text := _manifest_text(path)) is None:
+            return None
         again = f'make it again (landcover prepare --overwrite) or delete {folder}'
         try:
-            manifest = json.loads(path.read_text())
+            manifest = json.loads(text)
             version = manifest['version']
             files = {str(name): int(size) for name, size in manifest['files'].items()}
             missing = [key for key in _KEYS if key not in manifest]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise LandcoverError(f'{path} is damaged ({type(e).__name__}): {again}') from e
         if version != VERSION:
             raise LandcoverError(f'{path} is of version {version}, this program reads {VERSION}: {again}')
         if missing:
             raise LandcoverError(f'{path} is damaged (it tells no {", ".join(missing)}): {again}')
+        sizes = _sizes(folder, files)
         for name, size in files.items():
-            file = folder / name
-            if not file.is_file() or file.stat().st_size != size:
-                raise LandcoverError(f'{file} is missing or not of its {size:,} bytes: {again}')
-        return cls(folder, manifest)
+            if sizes.get(name) != size:
+                raise LandcoverError(f'{joined(folder, name)} is missing or not of its {size:,} bytes: {again}')
+        return cls(folder if is_remote(folder) else Path(folder), manifest)
 
     @property
     def layout(self) -> str:
@@ -84,12 +83,12 @@ class Store:
     @property
     def images(self) -> list[str]:
         """Its mosaics; none in a store of labels alone."""
-        return [str(self.folder / name) for name in self.manifest['images']]
+        return [joined(self.folder, name) for name in self.manifest['images']]
 
     @property
     def labels(self) -> list[str]:
         """Its label rasters."""
-        return [str(self.folder / name) for name in self.manifest['labels']]
+        return [joined(self.folder, name) for name in self.manifest['labels']]
 
     @property
     def has_shares(self) -> bool:
@@ -134,13 +133,32 @@ class Store:
         fits = known['seasons'] == images.seasons and known['bands'] == images.bands and cell % known['cell'] == 0
         if not fits:
             return None
-        path = self.folder / INVENTORY
+        path = joined(self.folder, INVENTORY)
         try:
-            taken = read_table(path, images.grid, known['cell'], known['looks'], images.channels)
+            taken = read_table(local_copy(path), images.grid, known['cell'], known['looks'], images.channels)
         except (OSError, ValueError, KeyError) as e:  # of its right size, yet damaged
             log.warning('%s is damaged (%s): the ground is counted again', path, type(e).__name__)
             return None
         return replace(taken.coarsened(cell // known['cell']), unknown=self.unknown)
+
+
+def _manifest_text(path: str) -> str | None:
+    """What a manifest says, None where there is none."""
+    if is_remote(path):
+        return read(path).decode(errors='replace') if find(path) else None
+    try:
+        return Path(path).read_text(errors='replace') if Path(path).is_file() else None
+    except OSError as e:
+        raise LandcoverError(f'{path} cannot be read ({e.strerror}): ask for the right to read it') from e
+
+
+def _sizes(folder: Path | str, names: Iterable[str]) -> dict[str, int]:
+    """Bytes of those files of a store that are there."""
+    if is_remote(folder):
+        top = f'{address(folder).rstrip("/")}/'
+        return {stored.address.removeprefix(top): stored.size for stored in listing(folder)}
+    found = {name: Path(folder, name) for name in names}
+    return {name: file.stat().st_size for name, file in found.items() if file.is_file()}
 
 
 def _changed(known: Sequence[Mapping[str, Any]], files: Sequence[str]) -> str | None:

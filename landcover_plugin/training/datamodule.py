@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,10 +26,13 @@ from ..datasets.sentinel2 import CataloniaSentinel2, true_colour
 from ..errors import LandcoverError
 from ..grid import PixelGrid, PixelWindow
 from ..legend import LEGEND, NODATA, Legend
+from ..rasters.cached import keep_blocks
 from ..rasters.damage import Damage
 from ..rasters.labels import Aggregation
 from ..rasters.landcover import SourceLegend, year
 from ..rasters.mosaics import Seasons
+from ..rasters.remote import is_remote, joined
+from ..rasters.stand_ins import short_digest, user_cache
 from ..rasters.streaming import processors
 from ..sampling.blocks import Split, SplitName, block_split, fold_split
 from ..sampling.inventory import Inventory, cell_size, unknown_values_sentence
@@ -106,11 +110,13 @@ class CataloniaDataModule(GeoDataModule):
         overlap: int | None = None,
         store: str | None = None,
         cache: str | None = None,
+        cache_size: float | None = None,
     ) -> None:
         """Keep the settings; rasters are opened in ``setup``.
 
         Args:
-            root: Folder that holds CatLC-named rasters (S2_*_YYYYMM_*.tif, LC_YYYY_*.tif) anywhere below.
+            root: Folder that holds CatLC-named rasters (S2_*_YYYYMM_*.tif, LC_YYYY_*.tif) anywhere below, here or in a
+                bucket (gs://, s3://).
             bands: Bands by name, in the order wanted (default: all of the files).
             band_order: Names of the bands in the files, where the files do not describe them.
             seasons: separate: each month is a look of its own at the ground; stack: months are concatenated
@@ -162,14 +168,18 @@ class CataloniaDataModule(GeoDataModule):
             overlap: Pixels that neighbouring windows share in prediction (default: a quarter of patch_size).
             store: Training store that landcover prepare wrote (default: .landcover/store below root, where there is
                 one); none reads the sources.
-            cache: Folder for inventories (default: .landcover below root).
+            cache: Local folder for inventories and blocks (default: .landcover below root, or, for a root in a bucket,
+                in the user's cache).
+            cache_size: Gigabytes that blocks of rasters on servers may take there (default: for a root in a bucket, a
+                quarter of the free disk, at most 20; else 0, none are kept).
         """
         super().__init__(CataloniaSentinel2, batch_size, patch_size, length, num_workers or 0, paths=root)
         self.save_hyperparameters()
         self.settings: Any = self.hparams
         self._check_settings()
         self.sizes = list(patch_sizes or [patch_size])
-        self.cache = Path(cache or Path(root) / CACHE_FOLDER)
+        self.cache = Path(cache) if cache else _cache_of(root)
+        keep_blocks(self.cache / 'blocks', self._block_bytes())
         self.images: CataloniaSentinel2 | None = None
         self.labels: ICGCLandCover | None = None
         self.regions: list[Region] = []  #: What to map.
@@ -200,8 +210,20 @@ class CataloniaDataModule(GeoDataModule):
             raise LandcoverError('mean and std go together: give both or neither')
         if s.std is not None and not all(v > 0 for v in s.std):
             raise LandcoverError(f'std must be greater than 0 for each channel, got {s.std}')
+        if s.cache_size is not None and not s.cache_size >= 0:
+            raise LandcoverError(f'cache_size must be at least 0 GB, got {s.cache_size}')
         if s.bbox is not None and s.bbox_wgs84 is not None:
             raise LandcoverError('give the area either as bbox or as bbox_wgs84, not both')
+
+    def _block_bytes(self) -> int:
+        """What blocks of rasters on servers may take on the disk."""
+        given, root = self.settings.cache_size, self.settings.root
+        if given is not None:
+            return int(given * 1e9)
+        if not isinstance(root, str | os.PathLike) or not is_remote(root):
+            return 0
+        there = next(path for path in (self.cache, *self.cache.absolute().parents) if path.exists())
+        return min(shutil.disk_usage(there).free // 4, 20 * 10**9)
 
     # Rasters
 
@@ -271,13 +293,13 @@ class CataloniaDataModule(GeoDataModule):
         if named == 'none' or (named is None and not isinstance(root, str | os.PathLike)):
             return None
         if named is not None:
-            if (store := Store.open(Path(named))) is None:
+            if (store := Store.open(named)) is None:
                 raise LandcoverError(
                     f'{named} holds no training store; make one with landcover prepare --output {named}'
                 )
             return store
         try:
-            return Store.open(Path(root) / STORE_FOLDER)
+            return Store.open(joined(root, *STORE_FOLDER.parts))
         except LandcoverError as e:
             log.warning('the sources are read: %s', e)
             return None
@@ -718,3 +740,8 @@ class CataloniaDataModule(GeoDataModule):
 def _degrees(grid: PixelGrid) -> list[float]:
     """Bounds of a grid in degrees: west, south, east, north."""
     return [round(v, 5) for v in transform_bounds(grid.crs, CRS.from_epsg(4326), *grid.bounds(), densify_pts=21)]
+
+
+def _cache_of(root: str) -> Path:
+    """Where inventories of a folder are kept: below it, or here for those of a bucket."""
+    return user_cache() / 'data' / short_digest(root) if is_remote(root) else Path(root) / CACHE_FOLDER

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from ..errors import LandcoverError
 from ..rasters.outputs import cannot_write, write_whole
+from .mirroring import RunMirror
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,15 @@ class RunKeeper(ModelCheckpoint):
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes checkpoints under a hidden name first: a full disk or a kill leaves the one before as it was."""
+    """Writes checkpoints under a hidden name first: a full disk or a kill leaves the one before as it was.
+
+    Args:
+        mirror: Where the runs are kept, too.
+    """
+
+    def __init__(self, mirror: RunMirror | None = None) -> None:
+        super().__init__()
+        self.mirror = mirror
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
@@ -114,6 +123,14 @@ class WholeCheckpoints(TorchCheckpointIO):
         except OSError as error:
             kept = f'; {target} is left as it was: --resume true goes on with it' if target.is_file() else ''
             raise LandcoverError(f'{cannot_write(target, error)}{kept}') from error
+        if self.mirror is not None:
+            self.mirror.upload_or_warn()
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Delete a checkpoint."""
+        super().remove_checkpoint(path)
+        if self.mirror is not None:
+            self.mirror.forget(path)
 
 
 def _save(checkpoint: dict[str, Any], path: Path) -> None:

@@ -21,6 +21,8 @@ from ..models import BUILDERS, DEFAULT_BACKBONE, ModelName
 from ..models.lora import add_lora, load_lora_state, lora_state
 from ..models.outputs import class_probabilities, predicted_codes
 from ..models.pretrained import build_network
+from ..rasters.remote import is_remote
+from ..rasters.stand_ins import local_copy
 from ..sampling.weights import ClassWeighting, class_weights
 from .averaging import AveragedWeights
 from .compiling import Compiled
@@ -182,7 +184,7 @@ class LandCoverSegmentation(SemanticSegmentation):
                 module.requires_grad_(False)
 
     def _start_from(self, path: str | os.PathLike[str]) -> None:
-        if not Path(path).is_file():
+        if not is_remote(path) and not Path(path).is_file():
             raise LandcoverError(f'weights {path} is not a file; give true, false or the path of a checkpoint')
         self.model.load_state_dict(self._network_of(read_checkpoint(path), name=str(path)))
 
@@ -411,7 +413,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         LandcoverError: If the file is missing or is no checkpoint.
     """
-    if not Path(path).is_file():
+    path = local_copy(path)
+    if not path.is_file():
         raise LandcoverError(f'checkpoint {path} does not exist; landcover fit prints the path of the best one')
     try:
         checkpoint = torch.load(path, map_location='cpu', weights_only=True)

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from ...errors import LandcoverError
 from ...rasters.identity import sha256
 from ...rasters.outputs import cannot_write, hidden_name, whole_folder
+from ...rasters.remote import is_remote, joined
+from ...rasters.stand_ins import local_copy
 from ...training.task import LandCoverSegmentation, read_checkpoint
 from ..network import MappingNetwork, Member
 from .card import model_card
@@ -73,6 +75,7 @@ def export(
     """
     target = check_export_folder(folder, overwrite=overwrite)
     scores = None if report is None else read_scores(report)
+    checkpoint = local_copy(checkpoint)
     state = read_checkpoint(checkpoint)
     facts = facts_of(state, checkpoint, sum(t.numel() for t in _weights(state).values()))
     task = LandCoverSegmentation.load_from_checkpoint(checkpoint, map_location='cpu')
@@ -180,7 +183,10 @@ def read_scores(report: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         LandcoverError: If there are none.
     """
-    path = Path(report, 'scores.json') if Path(report).is_dir() else Path(report)
+    if is_remote(report):
+        path = local_copy(report if str(report).endswith('.json') else joined(report, 'scores.json'))
+    else:
+        path = Path(report, 'scores.json') if Path(report).is_dir() else Path(report)
     try:
         scores = json.loads(path.read_text(encoding='utf-8'))
         if not (isinstance(scores['overall'], dict) and isinstance(scores['classes'], list)):
