@@ -261,6 +261,7 @@ def test_register_sends_what_it_shows(
 
 
 def test_no_credentials_are_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip('google.cloud.aiplatform_v1')  # the other half of the extra
     storage = pytest.importorskip('google.cloud.storage')
     from google.auth.exceptions import DefaultCredentialsError
 
