@@ -46,6 +46,7 @@ def test_a_learning_rate_is_found_and_used(scene: Path, tmp_path: Path) -> None:
     assert 1e-8 < float(found) < 1 and float(used) == pytest.approx(float(found), rel=1e-2)
 
 
+@pytest.mark.slow
 def test_a_search_that_finds_nothing_says_so(scene: Path, tmp_path: Path) -> None:
     told = fit(scene, tmp_path, '--find.lr=true', '--trainer.max_epochs=1', '--data.batch_size=32')
     assert 'no learning rate was found in' in told and 'lr stays 0.001' in told

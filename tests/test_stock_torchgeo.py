@@ -90,6 +90,7 @@ def fit(folder: Path, root: Path, model: dict[str, Any], data: dict[str, Any]) -
     return output
 
 
+@pytest.mark.slow
 def test_our_task_and_data(scene: Scene, tmp_path: Path) -> None:
     fit(tmp_path, scene.label.parent, OUR_TASK, OUR_DATA)
     (saved,) = tmp_path.glob('runs/**/config.yaml')

@@ -250,7 +250,7 @@ def test_stages_join_in_one_by_one(tmp_path: Path) -> None:
     assert record.changed == {0: set()} | {i: set(deep[:i]) for i in range(1, 5)} | {5: ALL}
 
 
-@pytest.mark.parametrize('at', [1, 2, 3])
+@pytest.mark.parametrize('at', [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_training_resumes_as_if_it_had_not_stopped(tmp_path: Path, at: int) -> None:
     """Without a plateau: Lightning saves before the schedule's step of the epoch, which a resumed training lacks."""
     straight, record = Record(), Record()
