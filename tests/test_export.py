@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ from landcover_plugin.mapping.export.formats import compare, probe
 from landcover_plugin.mapping.exported import open_export
 from landcover_plugin.mapping.network import MappingNetwork, Member
 from landcover_plugin.training.task import LandCoverSegmentation, read_checkpoint
+from landcover_plugin.training.temperature import find_temperature, write_temperature
 
 SIZE = 32
 
@@ -193,6 +195,14 @@ def test_predict_maps_what_the_checkpoint_maps(exported: Path, checkpoint: Path,
             maps.append(src.read(1))
     assert len(np.unique(maps[0])) > 2
     assert np.array_equal(*maps)
+
+
+@pytest.mark.slow
+def test_a_temperature_goes_with_the_model(checkpoint: Path, tmp_path: Path) -> None:
+    calibrated = Path(shutil.copy(checkpoint, tmp_path / 'best.ckpt'))
+    write_temperature(calibrated, 2.5, {})
+    export(calibrated, tmp_path / 'model', formats=['onnx'])
+    assert find_temperature(open_export(tmp_path / 'model').checkpoint) == 2.5
 
 
 def test_engines_take_the_converted_models(exported: Path, network: MappingNetwork, tmp_path: Path) -> None:

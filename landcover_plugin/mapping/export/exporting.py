@@ -18,6 +18,7 @@ from ...rasters.outputs import cannot_write, hidden_name, whole_folder
 from ...rasters.remote import is_remote, joined
 from ...rasters.stand_ins import local_copy
 from ...training.task import LandCoverSegmentation, read_checkpoint
+from ...training.temperature import find_temperature, write_temperature
 from ..network import MappingNetwork, Member
 from .card import model_card
 from .facts import facts_of, legend_document, legend_of
@@ -83,6 +84,8 @@ def export(
     with whole_folder(target, overwrite=overwrite) as staging:
         facts |= _write_formats(network, facts, staging, formats)
         torch.save({k: state[k] for k in _KEPT if k in state}, staging / CHECKPOINT)
+        if (temperature := find_temperature(checkpoint)) is not None:
+            write_temperature(staging / CHECKPOINT, temperature, {})
         weights = {k: v.contiguous() for k, v in _weights(state).items()}
         (staging / WEIGHTS).write_bytes(save(weights))
         _write_words(staging, facts, state, scores, target.name)
