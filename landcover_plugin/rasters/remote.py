@@ -187,10 +187,8 @@ def _filesystem(name: str, patience: Patience) -> Any:
     if package == 'gcsfs':
         from aiohttp import ClientTimeout
 
-        logging.getLogger('gcsfs').setLevel(
-            logging.CRITICAL
-        )  # it logs whole tracebacks of what is told in one sentence
-
+        # It logs whole tracebacks of what is told in one sentence.
+        logging.getLogger('gcsfs').setLevel(logging.CRITICAL)
         timeout = ClientTimeout(total=None, sock_connect=patience.connect, sock_read=patience.silence)
         emulated = os.environ.get('STORAGE_EMULATOR_HOST', '') not in ('', 'default')  # it knows no credentials
         token = 'anon' if emulated else None
