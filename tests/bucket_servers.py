@@ -88,11 +88,16 @@ class Proxy:
 
 
 def _serve(listening: socket.socket, port: int, log: Path, mood: Path) -> None:
-    httpd = ThreadingHTTPServer(('127.0.0.1', 0), _Handler, bind_and_activate=False)
+    _Handler.upstream, _Handler.log, _Handler.mood = port, log, mood
+    serve_forever(listening, _Handler)
+
+
+def serve_forever(listening: socket.socket, handler: type[BaseHTTPRequestHandler]) -> None:
+    """Answer what comes in at a socket that listens already."""
+    httpd = ThreadingHTTPServer(('127.0.0.1', 0), handler, bind_and_activate=False)
     httpd.socket.close()
     httpd.socket = listening
     httpd.daemon_threads = True
-    _Handler.upstream, _Handler.log, _Handler.mood = port, log, mood
     httpd.serve_forever()
 
 

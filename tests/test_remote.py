@@ -6,13 +6,14 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 import torch
+from bucket_servers import serve_forever
 from conftest import IMAGE_NAME, LABEL_NAME, write_image, write_label
 from rasterio.cache import invalidate_all
 from rasterio.env import get_gdal_config
@@ -71,12 +72,8 @@ class Server:
 
 
 def serve(listening: socket.socket, folder: Path, log: Path, mood: Path) -> None:
-    httpd = ThreadingHTTPServer(('127.0.0.1', 0), Handler, bind_and_activate=False)
-    httpd.socket.close()
-    httpd.socket = listening
-    httpd.daemon_threads = True
     Handler.folder, Handler.log, Handler.mood = folder, log, mood
-    httpd.serve_forever()
+    serve_forever(listening, Handler)
 
 
 class Handler(BaseHTTPRequestHandler):

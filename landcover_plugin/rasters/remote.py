@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from ..errors import LandcoverError
 from .bucket_errors import MissingError, failure, may_pass
@@ -149,6 +150,17 @@ def remove(path: PathLike) -> None:
         _patiently(name, 'deleted', lambda fs: fs.rm_file(name))
     except MissingError:
         return
+
+
+def check_writable(folder: PathLike) -> None:
+    """Find out, before any computing, whether a folder of a bucket can be written to; leaves no trace.
+
+    Raises:
+        LandcoverError: If it cannot.
+    """
+    name = joined(folder, f'.{uuid4().hex}.probe')
+    _patiently(name, 'written', lambda fs: fs.pipe_file(name, b''))
+    remove(name)
 
 
 def check_address(path: PathLike) -> str:

@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 from tqdm import tqdm
 
 from ..errors import LandcoverError
 from .opening import address
-from .remote import check_address, find, get, is_remote, joined, listing, put, remove
+from .remote import check_address, check_writable, find, get, is_remote, joined, listing, put, remove
 
 log = logging.getLogger(__name__)
 
@@ -129,15 +128,7 @@ class StandIn:
                 f'{self.address} holds something else than this command writes (no {self.main}), and would not be '
                 'replaced: choose another name'
             )
-        probe = joined(self.parent, f'.{uuid4().hex}.probe')
-        self.folder.mkdir(parents=True, exist_ok=True)
-        empty = self.folder / '.probe'
-        try:
-            empty.touch()
-            put(empty, probe)
-            remove(probe)
-        finally:
-            empty.unlink(missing_ok=True)
+        check_writable(self.parent)
 
     def _there(self) -> list[str]:
         """Addresses of what an earlier run has written."""

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from ..errors import LandcoverError
-from ..rasters.remote import Stored, check_address, get, joined, listing, put, remove
+from ..rasters.remote import Stored, check_address, check_writable, get, joined, listing, put, remove
 from ..rasters.stand_ins import short_digest, user_cache
 
 log = logging.getLogger(__name__)
@@ -55,11 +55,7 @@ class RunMirror:
             path = self._path(name)
             if path.is_file() and _is_copy(path, stored):
                 self._known[name] = _version(path)
-        probe = self.local / '.probe'
-        probe.touch()
-        put(probe, joined(self.address, probe.name))
-        remove(joined(self.address, probe.name))
-        probe.unlink()
+        check_writable(self.address)
 
     def _fetch(self, name: str, stored: Stored) -> None:
         path = self._path(name)
