@@ -347,7 +347,7 @@ def test_the_smallest_batch_that_is_nearly_the_fastest(monkeypatch: pytest.Monke
 
     seconds = {1: 1.0, 2: 1.0, 4: 1.0, 8: 1.99}  # 4 and 8 are as fast
     monkeypatch.setattr(tuning, 'seconds_of', lambda engine, images: seconds[len(images)])
-    size, rates = tune_batch(_Timed(), images_of(1, 32))
+    size, rates = tune_batch(_Timed(), images_of(1, 32), candidates=(1, 2, 4, 8))
     assert size == 4
     assert rates[4] == pytest.approx(4 * 32 * 32 / 1e6)
 
@@ -361,7 +361,7 @@ def test_batches_beyond_the_memory_are_left_out(monkeypatch: pytest.MonkeyPatch)
         return 1.0
 
     monkeypatch.setattr(tuning, 'seconds_of', seconds)
-    size, rates = tune_batch(_Timed(), images_of(1, 32))
+    size, rates = tune_batch(_Timed(), images_of(1, 32), candidates=(1, 2, 4, 8))
     assert size == 2 and set(rates) == {1, 2}
 
 

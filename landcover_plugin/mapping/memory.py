@@ -1,23 +1,17 @@
-"""Memory that does not grow while a map is made."""
+"""Memory that earlier work has left behind."""
 
 import ctypes
+import gc
 import sys
 from contextlib import suppress
 
-#: The setting M_MMAP_THRESHOLD of glibc (mallopt(3)).
-_M_MMAP_THRESHOLD = -3
 
-#: Buffers of so many bytes and more go back to the system as soon as they are free.
-_LARGE = 2**20
+def return_free_memory() -> None:
+    """Give memory that is free back to the system: glibc keeps what a probe of engines took (malloc_trim(3)).
 
-
-def return_large_buffers() -> None:
-    """Have the C library give large buffers back at once.
-
-    By itself, glibc raises that threshold up to 32 MB as such buffers are freed, and keeps what it got in heaps that
-    threads tear into pieces: a map of 4,096 x 4,096 px took 2.3 GB, with a fixed threshold 1.8 GB. Other libraries are
-    left alone.
+    Other libraries are left alone.
     """
+    gc.collect()
     if sys.platform.startswith('linux'):
         with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
+            ctypes.CDLL(None).malloc_trim(0)

@@ -1,6 +1,6 @@
 """The strips of one process: windows in, finished strips on disk, in a thread beside the network."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,12 +22,12 @@ class Predicted(NamedTuple):
 
     Attributes:
         windows: Shape ``(n, 4)``: run, row, column and look of the first ``n`` images.
-        probabilities: Shape ``(B, num_classes, size, size)``.
+        probabilities: Waits for them and gives them; shape ``(B, num_classes, size, size)``.
         valid: Shape ``(B, size, size)``: which pixels were measured.
     """
 
     windows: NDArray[np.int64]
-    probabilities: NDArray[np.float32]
+    probabilities: Callable[[], NDArray[np.float32]]
     valid: NDArray[np.bool_]
 
 
@@ -91,7 +91,7 @@ class Session:
         self.progress.close()
 
     def _blend(self, predicted: Predicted) -> None:
-        windows, probabilities, valid = predicted
+        windows, probabilities, valid = predicted.windows, predicted.probabilities(), predicted.valid
         for i, (run, row, col, _) in enumerate(windows.tolist()):
             self._go_to(run)
             if row != self._row:

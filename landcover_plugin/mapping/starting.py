@@ -10,7 +10,16 @@ from torch import nn
 from ..sampling.lattice import Lattice
 from ..training.datamodule import CataloniaDataModule
 from ..training.prediction import WindowBatches
-from .engines import ENGINES, Engine, EngineName, build_engine, choose_engine, tune_batch, tune_patch_size
+from .engines import (
+    ENGINES,
+    Engine,
+    EngineName,
+    build_engine,
+    choose_engine,
+    cpu_batch,
+    tune_batch,
+    tune_patch_size,
+)
 from .engines.trials import seconds_of
 from .options import MapOptions
 
@@ -54,14 +63,16 @@ def start(
         network: From normalised images to probabilities, on the device of the trainer.
         data: What is mapped.
         options: Which engine is wanted.
-        batch_size: Windows in a batch; None finds it where the engine is found, too.
+        batch_size: Windows in a batch; None takes what suits a CPU, and finds what suits another device where the
+            engine is found.
         earlier: Plan of a run that may be gone on with, whose engine is taken rather than another one found.
 
     Raises:
         LandcoverError: If the engine cannot be had, or does not agree with the reference.
     """
     batches = data.windows(data.all_runs())
-    given = batch_size or data.settings.batch_size
+    on_cpu = next((p.device.type for p in network.parameters()), 'cpu') == 'cpu'
+    given = batch_size or (cpu_batch() if on_cpu else data.settings.batch_size)
     wanted = options.engine
     known = (earlier or {}).get('engine')
     if wanted == 'auto' and known in ENGINES:
@@ -77,7 +88,7 @@ def start(
     choice = choose_engine(
         wanted, network, probe['image'], valid=probe['valid'], batch_size=given, min_agreement=options.min_agreement
     )
-    if options.engine == 'auto' and batch_size is None and known is None:
+    if options.engine == 'auto' and batch_size is None and known is None and not on_cpu:
         given, rates = tune_batch(choice.engine, probe['image'])
         log.info('windows in a batch: %d (%s)', given, ', '.join(f'{n}: {r:.2f} Mpx/s' for n, r in rates.items()))
     log.info('engines on windows of these data\n%s', choice.describe())

@@ -22,9 +22,9 @@ from ..rasters.writing import MapFolder
 from ..sampling.runs import Strip, StripRun, divide, join_runs
 from ..training.datamodule import CataloniaDataModule
 from ..training.prediction import block_cache_bytes
-from .engines import MIN_AGREEMENT, Engine, EngineName
+from .engines import MIN_AGREEMENT, Engine, EngineName, Pending
 from .maps import MapJob, Tally, strips_of
-from .memory import return_large_buffers
+from .memory import return_free_memory
 from .network import Augmentation
 from .options import SMOOTHNESS, MapOptions
 from .plan import area_of, settings_of
@@ -62,8 +62,8 @@ class MapWriter(Callback):
             openvino-bf16, openvino-int8, onnxruntime, or auto: the fastest that is installed and agrees with the
             reference on windows of the very data; what the reference maps in a minute is left to it.
         min_agreement: Least share of pixels to which an engine has to give the class that the reference gives.
-        batch_size: Windows in a batch (default: found by a short probe where auto looks for an engine, else
-            data.batch_size).
+        batch_size: Windows in a batch (default: on a CPU one for each core; on other devices found by a short probe
+            where auto looks for an engine, else data.batch_size).
         patch_size: Edge of windows in pixels: a number, or auto, which takes twice that of the training where that is
             faster and agrees (default: that of the training). The overlap stays.
         tta: Test-time augmentation: none, flips (4 looks at each window) or dihedral (8); takes so many times as long.
@@ -184,13 +184,13 @@ class MapWriter(Callback):
 
     def _begin(self, trainer: Trainer, pl_module: LightningModule) -> Sequence[StripRun]:
         """Find out what is to be done, and take this process's share of it."""
-        return_large_buffers()
         data = data_of(trainer)
         if self.tidy is None:
             self.tidy = self.options.tidy(data.open_images().grid)
         begun = self._start(trainer, pl_module)
+        return_free_memory()
         self._engine, data.settings.batch_size, self._trials = begun
-        pl_module.engine = self._engine  # type: ignore[assignment]
+        pl_module.engine = self._engine.begin  # type: ignore[assignment]
         todo = trainer.strategy.broadcast(self._open(trainer, data) if trainer.is_global_zero else [])
         share = divide(todo, data.lattice, trainer.world_size)[trainer.global_rank]
         runs = join_runs(share, [job.region for job in self.jobs], data.lattice, self.halo)
@@ -244,10 +244,11 @@ class MapWriter(Callback):
     ) -> None:
         """Hand a batch of windows to the thread that blends and writes."""
         assert self._session is not None  # noqa: S101 - there is a batch
+        pending: Pending = outputs['probabilities']
         self._session.put(
             Predicted(
                 batch['windows'].cpu().numpy(),
-                outputs['probabilities'].float().cpu().numpy(),
+                lambda: pending().float().cpu().numpy(),
                 outputs['valid'].cpu().numpy(),
             )
         )

@@ -53,8 +53,8 @@ class LandCoverSegmentation(SemanticSegmentation):
     test_strata: dict[str, IntArray]
     #: Where the training of a loaded checkpoint was logged.
     log_dir: str | None = None
-    #: Turns images into probabilities in prediction, in place of the network.
-    engine: Callable[[Tensor], Tensor] | None = None
+    #: Turns images into probabilities in prediction, in place of the network, or into what gives them later.
+    engine: Callable[[Tensor], Any] | None = None
 
     def __init__(
         self,

@@ -1,10 +1,10 @@
 """Engines: what computes the network when it maps. One reference, faster ones beside it, all checked against it."""
 
-from .base import ENGINES, Engine, EngineName, Shape
+from .base import ENGINES, Engine, EngineName, Pending, Shape
 from .building import build_engine
 from .choosing import MIN_AGREEMENT, choose_engine
 from .trials import Choice, Trial
-from .tuning import tune_batch, tune_patch_size
+from .tuning import cpu_batch, tune_batch, tune_patch_size
 
 __all__ = [
     'ENGINES',
@@ -12,10 +12,12 @@ __all__ = [
     'Choice',
     'Engine',
     'EngineName',
+    'Pending',
     'Shape',
     'Trial',
     'build_engine',
     'choose_engine',
+    'cpu_batch',
     'tune_batch',
     'tune_patch_size',
 ]

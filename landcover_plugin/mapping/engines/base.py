@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from types import ModuleType
 from typing import Literal, Protocol, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,9 @@ ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
 #: Shape of the images that an engine takes: windows, channels, rows, columns.
 Shape = tuple[int, int, int, int]
+
+#: Waits for the probabilities of a batch that an engine has begun with, and gives them.
+Pending = Callable[[], Tensor]
 
 
 class Engine(Protocol):
@@ -36,6 +40,13 @@ class Engine(Protocol):
         """Probabilities ``(B, num_classes, H, W)``, float32, of images ``(B, C, H, W)``, float32.
 
         The result is the caller's: no later call changes it.
+        """
+        ...
+
+    def begin(self, images: Tensor) -> Pending:
+        """As the call, which goes on meanwhile: no core need wait for the last window of a batch.
+
+        The images must stay as they are until the result is there.
         """
         ...
 
@@ -69,14 +80,22 @@ class Streams:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Probabilities of images."""
+        return self.begin(images)()
+
+    def begin(self, images: Tensor) -> Pending:
+        """Line images up for the streams."""
         check_images(images, self._shape)
         with torch.inference_mode(False):  # else other threads could not write to it
-            result = torch.empty(len(images), self._num_classes, *self._shape[2:])
+            result = torch.from_numpy(np.empty((len(images), self._num_classes, *self._shape[2:]), np.float32))
         futures = [self._pool.submit(self._one, images[i : i + 1], result[i : i + 1]) for i in range(len(images))]
-        wait(futures)
-        for future in futures:
-            future.result()
-        return result
+
+        def finish() -> Tensor:
+            wait(futures)
+            for future in futures:
+                future.result()
+            return result
+
+        return finish
 
     def _one(self, images: Tensor, result: Tensor) -> None:
         stream = self._free.get()

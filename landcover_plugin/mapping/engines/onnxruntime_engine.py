@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from ...rasters.streaming import processors
-from .base import Shape, Streams, import_optional
+from .base import Pending, Shape, Streams, import_optional
 from .conversion import INPUT, OUTPUT
 
 
@@ -36,6 +36,10 @@ class OnnxRuntimeEngine:
     def __call__(self, images: Tensor) -> Tensor:
         """Probabilities of images."""
         return self._streams(images)
+
+    def begin(self, images: Tensor) -> Pending:
+        """Line images up."""
+        return self._streams.begin(images)
 
     def close(self) -> None:
         """End the threads and drop the model."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...errors import LandcoverError
 from ...rasters.streaming import processors
-from .base import EngineName, Shape, Streams, import_optional
+from .base import EngineName, Pending, Shape, Streams, import_optional
 
 #: What multiplications are computed in; int8 layers are marked in the model, and the others are bfloat16 where it can.
 _PRECISION = {'openvino': 'f32', 'openvino-bf16': 'bf16', 'openvino-int8': 'bf16'}
@@ -52,6 +52,10 @@ class OpenVINOEngine:
     def __call__(self, images: Tensor) -> Tensor:
         """Probabilities of images."""
         return self._streams(images)
+
+    def begin(self, images: Tensor) -> Pending:
+        """Line images up."""
+        return self._streams.begin(images)
 
     def close(self) -> None:
         """End the threads and drop the model."""

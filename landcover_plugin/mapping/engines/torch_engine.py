@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...errors import LandcoverError
 from ...rasters.streaming import processors
-from .base import EngineName, Shape, Streams, check_images, one_thread_each
+from .base import EngineName, Pending, Shape, Streams, check_images, one_thread_each
 
 log = logging.getLogger(__name__)
 
@@ -62,12 +62,17 @@ class TorchEngine:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Probabilities of images, on the device of the network."""
+        return self.begin(images)()
+
+    def begin(self, images: Tensor) -> Pending:
+        """Line images up; a device other than the CPU computes on its own anyway."""
         if self._streams is not None:
-            return self._streams(images)
+            return self._streams.begin(images)
         check_images(images, self._shape)
         missing = self._shape[0] - len(images)
         filled = torch.cat([images, images.new_zeros(missing, *images.shape[1:])]) if missing > 0 else images
-        return self._forward(filled)[: len(images)]
+        probabilities = self._forward(filled)[: len(images)]
+        return lambda: probabilities
 
     def close(self) -> None:
         """End the threads and drop the network."""

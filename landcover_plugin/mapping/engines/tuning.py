@@ -13,14 +13,15 @@ from torch import Tensor
 from ...errors import LandcoverError
 from ...grid import taper
 from ...models.outputs import predicted_codes
+from ...rasters.streaming import processors
 from .base import Engine
 from .choosing import MIN_AGREEMENT
 from .trials import seconds_of
 
 log = logging.getLogger(__name__)
 
-#: Windows in a batch: a CPU needs as many as keep all cores busy to the end, a graphics card as many as it can hold.
-CPU_BATCHES, CUDA_BATCHES = (1, 2, 4, 8), (1, 2, 4, 8, 16, 32, 64)
+#: Windows in a batch that are tried.
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
 #: A smaller batch that is this near to the best rate is taken: it needs less memory.
 _NEARLY = 0.97
@@ -38,15 +39,24 @@ class PatchTrial(NamedTuple):
     agreement: float
 
 
+def cpu_batch() -> int:
+    """Windows in a batch on a CPU.
+
+    There each window is computed by itself, and batches follow each other without a pause: one for each core keeps all
+    of them busy, and more would only take memory.
+    """
+    return processors()
+
+
 def tune_batch(
-    engine: Engine, images: Tensor, *, candidates: Sequence[int] | None = None, rounds: int = 3
+    engine: Engine, images: Tensor, *, candidates: Sequence[int] = BATCHES, rounds: int = 3
 ) -> tuple[int, dict[int, float]]:
-    """The smallest batch that is as good as the fastest.
+    """The smallest batch that is as good as the fastest, on a device that computes a batch as one.
 
     Args:
         engine: Built for one window, so that nothing is filled up.
         images: One window or more ``(N, C, H, W)``; repeated to fill the batches.
-        candidates: Batches (default: by the device).
+        candidates: Batches.
         rounds: Turns that each batch gets.
 
     Returns:
@@ -56,7 +66,7 @@ def tune_batch(
     Raises:
         LandcoverError: If memory does not suffice for the smallest.
     """
-    sizes = sorted(candidates or (CUDA_BATCHES if engine(images[:1]).is_cuda else CPU_BATCHES))
+    sizes = sorted(candidates)
     repeated = images.repeat(-(-sizes[-1] // len(images)), 1, 1, 1)
     taken: dict[int, list[float]] = {}
     for turn in range(rounds):
