@@ -500,8 +500,9 @@ def test_a_network_that_breaks_down_is_told(root: Path, tmp_path: Path) -> None:
     class Broken(Oracle):
         def predict_step(self, batch: Any, batch_idx: int) -> Any:
             out = super().predict_step(batch, batch_idx)
-            out['probabilities'][0, 3, 16, 16] = torch.nan
-            return out
+            found = out['probabilities']()
+            found[0, 3, 16, 16] = torch.nan
+            return out | {'probabilities': found}
 
     with pytest.raises(LandcoverError, match='the network gave NaN'):
         predict(root, tmp_path / 'map.tif', Broken())

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from ..sampling.lattice import Lattice
+from ..training.augmentation import Batch
 from ..training.datamodule import CataloniaDataModule
 from ..training.prediction import WindowBatches
 from .engines import (
@@ -25,8 +26,8 @@ from .options import MapOptions
 
 log = logging.getLogger(__name__)
 
-#: Windows of the probe.
-PROBE = 12
+#: Windows of the probe: the most and the least, and the pixels of wide ones.
+PROBE, _LEAST, _PIXELS = 12, 3, 12 * 512**2
 
 #: Maps that the reference makes within so many seconds are left to it: a probe would take as long.
 QUICK = 60.0
@@ -82,7 +83,7 @@ def start(
         wanted = 'torch'
     if wanted == 'torch':
         return Start(build_engine('torch', network, _shape(data, given)), given)
-    probe = batches.sample(PROBE)
+    probe = _probe(data, batches)
     if probe is None:
         return Start(build_engine('torch', network, _shape(data, given)), given)
     choice = choose_engine(
@@ -97,7 +98,7 @@ def start(
 
 def follow(network: nn.Module, data: CataloniaDataModule, name: EngineName, batch_size: int) -> Start:
     """Build the engine that another process has chosen."""
-    probe = data.windows(data.all_runs()).sample(PROBE) if name == 'openvino-int8' else None
+    probe = _probe(data, data.windows(data.all_runs())) if name == 'openvino-int8' else None
     calibration = None if probe is None else probe['image']
     return Start(build_engine(name, network, _shape(data, batch_size), calibration), batch_size)
 
@@ -120,6 +121,11 @@ def find_patch_size(network: nn.Module, data: CataloniaDataModule, options: MapO
     told = ', '.join(f'{edge} px: {t.rate:.2f} Mpx/s, agreement {t.agreement:.4f}' for edge, t in trials.items())
     log.info('edge of windows: %d px (%s)', found, told)
     return found
+
+
+def _probe(data: CataloniaDataModule, batches: WindowBatches) -> Batch | None:
+    """Windows of the data on which engines are compared, and int8 is calibrated."""
+    return batches.sample(min(max(_PIXELS // data.settings.patch_size**2, _LEAST), PROBE))
 
 
 def _shape(data: CataloniaDataModule, batch_size: int) -> tuple[int, int, int, int]:

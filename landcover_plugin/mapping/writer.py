@@ -8,8 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import rasterio
 from lightning.pytorch import Callback, LightningModule, Trainer
+from numpy.typing import NDArray
+from torch import Tensor
 
 from ..errors import LandcoverError
 from ..rasters.identity import sha256
@@ -244,14 +247,12 @@ class MapWriter(Callback):
     ) -> None:
         """Hand a batch of windows to the thread that blends and writes."""
         assert self._session is not None  # noqa: S101 - there is a batch
-        pending: Pending = outputs['probabilities']
-        self._session.put(
-            Predicted(
-                batch['windows'].cpu().numpy(),
-                lambda: pending().float().cpu().numpy(),
-                outputs['valid'].cpu().numpy(),
-            )
-        )
+        found: Tensor | Pending = outputs['probabilities']  # networks of others may give them at once
+
+        def probabilities() -> NDArray[np.float32]:
+            return (found if isinstance(found, Tensor) else found()).float().cpu().numpy()
+
+        self._session.put(Predicted(batch['windows'].cpu().numpy(), probabilities, outputs['valid'].cpu().numpy()))
 
     # Afterwards
 

@@ -349,8 +349,11 @@ class LandCoverSegmentation(SemanticSegmentation):
         mean.update(loss, self.criterion.mass(target))  # so that the epoch's loss is a mean over pixels, not batches
         return {'loss': loss, 'prediction': codes, 'logits': logits}
 
-    def predict_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor | None]:
-        """Probabilities ``(B, num_classes, H, W)`` of the classes, and which pixels were measured."""
+    def predict_step(self, batch: Sample, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
+        """Probabilities ``(B, num_classes, H, W)`` of the classes, and which pixels were measured.
+
+        An engine may give the probabilities later: then they are a function that waits for them.
+        """
         image = batch['image']
         return {
             'probabilities': class_probabilities(self(image)) if self.engine is None else self.engine(image),

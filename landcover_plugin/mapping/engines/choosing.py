@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ...errors import LandcoverError
 from ...models.outputs import predicted_codes
+from ...rasters.streaming import processors
 from .base import ENGINES, Engine, EngineName, Shape
 from .building import build_engine
 from .trials import Choice, Trial, seconds_of
@@ -116,13 +117,14 @@ class _Probe:
             self._drop(replace(self._trials[name], remark=sentence))
 
     def race(self, seconds: float) -> None:
-        """Let the engines take turns on the probe, once each at least."""
+        """Let the engines take turns on as much of the probe as keeps all cores busy, once each at least."""
+        images = self._images[: 2 * processors()]
         taken: dict[EngineName, list[float]] = {name: [] for name in self._engines}
         stop = time.perf_counter() + seconds
         while not taken[REFERENCE] or time.perf_counter() < stop:
             for name, engine in self._engines.items():
-                taken[name].append(seconds_of(engine, self._images))
-        pixels = self._measured.size / 1e6
+                taken[name].append(seconds_of(engine, images))
+        pixels = len(images) * images.shape[-2] * images.shape[-1] / 1e6
         for name, each in taken.items():
             self._trials[name] = replace(self._trials[name], rate=pixels / float(np.median(each)))
 
