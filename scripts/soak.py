@@ -2,9 +2,10 @@
 
 Makes a small simulated scene, runs ``landcover fit`` on it for a stated time as a user would (two workers, CutMix,
 pictures, the best, the last and the state of every minute kept), and samples the memory of the training and its
-workers: PSS, in which what processes share is divided among them. After the warm-up the slope is estimated with
-Theil and Sen's method over medians of equal spans, since neighbouring samples are alike. The verdict is about the upper
-end of its interval, so that a run too short to tell is not called flat.
+workers: USS, what each process holds for itself. (PSS divides what processes share among them, libraries as well, and
+so moves when another process that uses these begins or ends.) After the warm-up the slope is estimated with Theil and
+Sen's method over medians of equal spans, since neighbouring samples are alike. The verdict is about the upper end of
+its interval, so that a run too short to tell is not called flat.
 
     python scripts/soak.py                        one hour
     python scripts/soak.py --minutes 5            a first look: the interval will be wide
@@ -45,8 +46,9 @@ class Sample:
 
     Attributes:
         seconds: Since it began.
-        pss: Memory of all its processes in bytes, what is shared divided among those that share it.
-        trainer_pss: That of the process that trains.
+        uss: Memory of all its processes in bytes, without what is shared.
+        trainer_uss: That of the process that trains.
+        pss: Memory of all its processes, what is shared divided among those that share it.
         rss: Sum of what each process holds, shared memory counted in each.
         files: Open files and sockets of all processes.
         processes: Their number.
@@ -54,8 +56,9 @@ class Sample:
     """
 
     seconds: float
+    uss: int
+    trainer_uss: int
     pss: int
-    trainer_pss: int
     rss: int
     files: int
     processes: int
@@ -157,8 +160,8 @@ def _sample(process: psutil.Process, seconds: float) -> Sample | None:
         threads = sum(p.num_threads() for p in all_of_it)
     except psutil.Error:
         return None
-    pss, rss = sum(m.pss for m in memory), sum(m.rss for m in memory)
-    return Sample(round(seconds, 2), pss, memory[0].pss, rss, files, len(all_of_it), threads)
+    uss, pss, rss = (sum(getattr(m, name) for m in memory) for name in ('uss', 'pss', 'rss'))
+    return Sample(round(seconds, 2), uss, memory[0].uss, pss, rss, files, len(all_of_it), threads)
 
 
 def while_training(samples: Sequence[Sample], processes: int) -> list[Sample]:
@@ -180,8 +183,8 @@ def trend(samples: Sequence[Sample], name: str) -> Trend:
         name: Of the field.
 
     Examples:
-        >>> rising = [Sample(s, 100 + s, 0, 0, 7, 3, 5) for s in range(240)]
-        >>> trend(rising, 'pss')
+        >>> rising = [Sample(s, 100 + s, 0, 0, 0, 7, 3, 5) for s in range(240)]
+        >>> trend(rising, 'uss')
         Trend(level=219.5, slope=3600.0, low=3600.0, high=3600.0)
         >>> trend(rising, 'files').slope
         0.0
@@ -204,7 +207,7 @@ def _losses(runs: Path) -> dict[str, list[float]]:
 def _checks(
     trends: dict[str, Trend], losses: dict[str, list[float]], code: int, bound: float
 ) -> list[tuple[str, bool]]:
-    memory = trends['pss']
+    memory = trends['uss']
     finite = all(values and all(map(math.isfinite, values)) for values in losses.values())
     falls = losses['train_loss_epoch'][-1] < losses['train_loss_epoch'][0]
     words = 'below' if memory.high < bound else 'not shown to be below'
@@ -220,11 +223,11 @@ def _tenths(samples: Sequence[Sample]) -> Iterator[list[Any]]:
     """Rows of the table: medians of each tenth of the training, and the peak."""
     for tenth, part in enumerate(np.array_split(np.arange(len(samples)), 10)):
         inside = [samples[i] for i in part]
-        pss, trainer, rss = (
-            float(np.median([getattr(s, name) for s in inside])) / MIB for name in ('pss', 'trainer_pss', 'rss')
+        uss, trainer, pss, rss = (
+            float(np.median([getattr(s, name) for s in inside])) / MIB for name in ('uss', 'trainer_uss', 'pss', 'rss')
         )
         counts = (int(np.median([getattr(s, name) for s in inside])) for name in ('files', 'processes', 'threads'))
-        yield [f'{10 * tenth}-{10 * tenth + 10} %', pss, max(s.pss for s in inside) / MIB, trainer, rss, *counts]
+        yield [f'{10 * tenth}-{10 * tenth + 10} %', uss, max(s.uss for s in inside) / MIB, trainer, pss, rss, *counts]
 
 
 def _show(
@@ -234,12 +237,12 @@ def _show(
     kept: Sequence[str],
     checks: Sequence[tuple[str, bool]],
 ) -> None:
-    header = ['training', 'PSS, MiB', 'peak', 'trainer alone', 'RSS', 'files', 'processes', 'threads']
+    header = ['training', 'USS, MiB', 'peak', 'trainer alone', 'PSS', 'RSS', 'files', 'processes', 'threads']
     print(table(header, list(_tenths(samples))))
     epochs = len(losses['train_loss_epoch'])
     first, last = losses['train_loss_epoch'][0], losses['train_loss_epoch'][-1]
     print(f'{len(samples)} samples, {epochs} epochs, loss {first:.3f} to {last:.3f}; kept: {", ".join(kept)}')
-    for name in ('pss', 'trainer_pss'):
+    for name in ('uss', 'trainer_uss', 'pss', 'rss'):
         t = trends[name]
         slope, low, high = (v / MIB for v in (t.slope, t.low, t.high))
         print(f'{name} after the warm-up: {t.level / MIB:.1f} MiB, {slope:+.2f} MiB/h ({low:+.2f} to {high:+.2f})')

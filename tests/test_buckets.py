@@ -270,7 +270,13 @@ def test_copies_are_fetched_once(s3: Proxy, top: str, tmp_path: Path) -> None:
     assert local_copy(f'{top}/a.gpkg').name == 'a.gpkg'
     assert [line.split()[0] for line in s3.asked()] == ['HEAD']
     put(text_file(tmp_path, 'other'), f'{top}/a.gpkg')
-    assert local_copy(f'{top}/a.gpkg').read_text() == 'other'
+    copy, unused = local_copy(f'{top}/a.gpkg'), user_cache() / 'copies' / 'unused'
+    assert copy.read_text() == 'other'
+    unused.mkdir()
+    for folder in (copy.parent, unused):
+        os.utime(folder, (0, 0))
+    assert local_copy(f'{top}/a.gpkg') == copy and copy.exists()  # used now
+    assert not unused.exists()
     with pytest.raises(LandcoverError, match='does not exist'):
         local_copy(f'{top}/gone.gpkg')
 
@@ -455,5 +461,13 @@ def test_the_whole_way_on_a_bucket(kind: str, request: pytest.FixtureRequest, sc
     assert 'exists already' in run('predict', '--ckpt_path', best, f'--output.path={bucket}/map.tif', fails=True)
     if kind == 's3':
         run('polygonize', f'{bucket}/map.tif')
-        assert 'map.gpkg' in names(bucket)
+        run('sample', f'{bucket}/map.tif', '--n=50', '--min-per-class=2', f'--output={bucket}/sample.gpkg')
+        labels = f'{bucket}/data/{scene.label.name}'
+        for more in ([], ['--overwrite', '--raster']):
+            run('compare', f'{bucket}/map.tif', labels, f'--output={bucket}/differences', *more)
+        run('export', best, f'--output.path={bucket}/model')
+        assert {'map.gpkg', 'sample.gpkg', 'differences/change.tif', 'model/model.pt2'} <= set(names(bucket))
+        assert read(f'{bucket}/sample.gpkg')[:6] == b'SQLite'
+        assert json.loads(read(f'{bucket}/differences/components.json'))
+        assert json.loads(read(f'{bucket}/model/model.json'))
     assert not any(secret in run.said for secret in SECRETS.values())

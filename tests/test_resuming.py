@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from landcover_plugin import CataloniaDataModule, cli
 from landcover_plugin.datasets.simulated import Scene
@@ -131,14 +132,18 @@ def test_a_training_of_one_epoch_goes_on_with_the_next(
 def test_two_processes_score_as_one_does(
     scene: Scene, whole: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What the run of two processes logged of its best checkpoint is what one process finds."""
+    """All that the run of two processes logged of its best checkpoint is what one process finds."""
     path = next(whole(*TWO).rglob('best.ckpt'))
-    kept = torch.load(path, weights_only=True)['callbacks']
-    logged = float(next(state for name, state in kept.items() if 'val_mIoU' in name)['best_model_score'])
+    step = torch.load(path, weights_only=True)['global_step']
+    events = EventAccumulator(str(path.parents[1])).Reload()
+    names = [tag for tag in events.Tags()['scalars'] if tag.startswith('val_')]
+    logged = {tag: [e.value for e in events.Scalars(tag) if e.step == step - 1] for tag in names}
     arguments = ['validate', f'--ckpt_path={path}', '--trainer.accelerator=cpu', '--trainer.enable_progress_bar=false']
     assert cli.main(arguments) == 0
-    told = re.search(r'val_mIoU\D*(\d\.\d+)', capsys.readouterr().out)
-    assert told is not None and float(told[1]) == pytest.approx(logged, abs=1e-6)
+    told = dict(re.findall(r'(val_\S(?:.*\S)?)\s+│?\s+(nan|-?\d[\d.e+-]*)', capsys.readouterr().out))
+    assert {'val_mIoU', 'val_OA', 'val_loss'} <= told.keys() == logged.keys()
+    for name, values in logged.items():
+        assert float(told[name]) == pytest.approx(values[0], abs=1e-6, nan_ok=True), name
 
 
 @pytest.mark.slow
@@ -147,6 +152,25 @@ def test_torchrun_starts_the_processes(scene: Scene, whole: Callable[..., Path],
                'landcover_plugin', *fit(scene, tmp_path, *TWO)]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+    assert same(weights(tmp_path), weights(whole(*TWO)))
+
+
+@pytest.mark.slow
+def test_tasks_of_slurm_find_each_other(scene: Scene, whole: Callable[..., Path], tmp_path: Path) -> None:
+    """Two tasks with the variables that SLURM sets for them, in place of srun."""
+    job = {'JOB_ID': '7', 'JOB_NAME': 'fit', 'NTASKS': '2', 'NTASKS_PER_NODE': '2', 'NNODES': '1', 'NODELIST': 'localhost'}
+    places = [{**job, 'NODEID': '0', 'PROCID': str(task), 'LOCALID': str(task)} for task in range(2)]
+    tasks = [
+        subprocess.Popen(
+            [*LANDCOVER, *fit(scene, tmp_path, *TWO)],
+            env={**os.environ, 'MASTER_PORT': '29778', **{f'SLURM_{name}': value for name, value in place.items()}},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for place in places
+    ]
+    said = [task.communicate(timeout=300)[1] for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], said
     assert same(weights(tmp_path), weights(whole(*TWO)))
 
 

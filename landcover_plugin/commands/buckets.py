@@ -26,7 +26,7 @@ OUTPUTS = {
     'polygonize': {'--output': ''},
     'sample': {'--output': ''},
     'areas': {'--csv': '', '--json': ''},
-    'compare': {'--output': ''},
+    'compare': {'--output': 'components.json'},
     'audit': {'--output': '', '--out': ''},
 }
 

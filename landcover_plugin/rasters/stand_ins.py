@@ -4,9 +4,12 @@ import hashlib
 import logging
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from tqdm import tqdm
@@ -18,6 +21,9 @@ from .remote import check_address, check_writable, find, get, is_remote, joined,
 log = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
+
+#: Copies of inputs are kept for so many days after their last use.
+KEPT_DAYS = 30
 
 #: Uploads of small files at once.
 _AT_ONCE = 8
@@ -45,7 +51,7 @@ def local_copy(path: PathLike) -> Path:
     stored = find(name)
     if stored is None:
         raise LandcoverError(f'{name} does not exist: check the address')
-    copy = user_cache() / 'copies' / short_digest(*stored) / name.rsplit('/', 1)[1]
+    copy = _place(*stored) / name.rsplit('/', 1)[1]
     if not copy.is_file() or copy.stat().st_size != stored.size:
         log.info('fetching %s (%.1f MB)', name, stored.size / 1e6)
         get(name, copy)
@@ -62,7 +68,7 @@ def local_folder(folder: PathLike, known: str) -> Path | None:
     if find(joined(top, known)) is None:
         return None
     objects = listing(top)
-    copy = user_cache() / 'copies' / short_digest(*objects) / top.rsplit('/', 1)[1]
+    copy = _place(*objects) / top.rsplit('/', 1)[1]
     for stored in objects:
         local = copy / stored.address.removeprefix(f'{top}/')
         if not local.resolve().is_relative_to(copy.resolve()):
@@ -70,6 +76,19 @@ def local_folder(folder: PathLike, known: str) -> Path | None:
         if not local.is_file() or local.stat().st_size != stored.size:
             get(stored.address, local)
     return copy
+
+
+def _place(*words: object) -> Path:
+    """The folder of a copy, noted as used; those that nobody used for long are removed."""
+    copies, oldest = user_cache() / 'copies', time.time() - timedelta(days=KEPT_DAYS).total_seconds()
+    folder = copies / short_digest(*words)
+    with suppress(OSError):  # another process may look after them at the same time
+        folder.mkdir(parents=True, exist_ok=True)
+        os.utime(folder)
+        for other in copies.iterdir():
+            if other.stat().st_mtime < oldest:
+                shutil.rmtree(other)
+    return folder
 
 
 @dataclass(frozen=True)
