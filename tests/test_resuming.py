@@ -158,7 +158,14 @@ def test_torchrun_starts_the_processes(scene: Scene, whole: Callable[..., Path],
 @pytest.mark.slow
 def test_tasks_of_slurm_find_each_other(scene: Scene, whole: Callable[..., Path], tmp_path: Path) -> None:
     """Two tasks with the variables that SLURM sets for them, in place of srun."""
-    job = {'JOB_ID': '7', 'JOB_NAME': 'fit', 'NTASKS': '2', 'NTASKS_PER_NODE': '2', 'NNODES': '1', 'NODELIST': 'localhost'}
+    job = {
+        'JOB_ID': '7',
+        'JOB_NAME': 'fit',
+        'NTASKS': '2',
+        'NTASKS_PER_NODE': '2',
+        'NNODES': '1',
+        'NODELIST': 'localhost',
+    }
     places = [{**job, 'NODEID': '0', 'PROCID': str(task), 'LOCALID': str(task)} for task in range(2)]
     tasks = [
         subprocess.Popen(

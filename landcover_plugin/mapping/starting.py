@@ -32,8 +32,8 @@ PROBE, _LEAST, _PIXELS = 12, 3, 12 * 512**2
 #: Maps that the reference makes within so many seconds are left to it: a probe would take as long.
 QUICK = 60.0
 
-#: Windows on which sizes are compared, as multiples of the patch size of the training.
-_FACTORS = (1, 2)
+#: Edges of windows that are compared, as multiples of the patch size of the training.
+_FACTORS = (1, 2, 3)
 
 
 class Start(NamedTuple):

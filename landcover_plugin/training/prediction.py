@@ -14,6 +14,7 @@ from torch import Tensor
 from ..datasets.sentinel2 import CataloniaSentinel2
 from ..errors import LandcoverError
 from ..grid import PixelWindow
+from ..rasters.buffers import Buffers
 from ..rasters.opening import on_server, open_raster
 from ..rasters.streaming import ahead, processors
 from ..sampling.lattice import SWATH_WIDTH, reflected
@@ -78,6 +79,7 @@ class WindowBatches:
         self.images, self.runs, self.size, self.batch_size = images, runs, size, batch_size
         self.normalisation, self.fill, self.pin = normalisation, fill, pin
         self.threads = threads or self._readers()
+        self._buffers = Buffers()
 
     def _readers(self) -> int:
         """Threads that are enough: each has its own handles, and decodes blocks that another has decoded again."""
@@ -126,7 +128,7 @@ class WindowBatches:
     def _stack(self, reads: Sequence[_Read]) -> Batch:
         shape = self.batch_size if self.fill else len(reads), len(self.images.channels), self.size, self.size
         dtype = self.images.image_dtype if self.normalisation is None else torch.float32
-        image = _room(shape, dtype, pin=self.pin)
+        image = self._room(shape, dtype)
         valid = torch.zeros((shape[0], *shape[2:]), dtype=torch.bool, pin_memory=self.pin)
         places, valids = image.numpy(), valid.numpy()
         for i, read in enumerate(reads):
@@ -140,12 +142,10 @@ class WindowBatches:
         windows = [[r.at.run, r.at.window.row, r.at.window.col, r.at.look] for r in reads]
         return {'image': image, 'valid': valid, 'windows': torch.tensor(windows)}
 
-
-def _room(shape: tuple[int, ...], dtype: torch.dtype, *, pin: bool) -> Tensor:
-    """Memory for images; NumPy takes it in large pages, which are there in a quarter of the time of small ones."""
-    if pin:
-        return torch.empty(shape, dtype=dtype, pin_memory=True)
-    return torch.from_numpy(np.empty(shape, np.dtype(str(dtype).removeprefix('torch.'))))
+    def _room(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        if self.pin:
+            return torch.empty(shape, dtype=dtype, pin_memory=True)
+        return torch.from_numpy(self._buffers.empty(shape, str(dtype).removeprefix('torch.')))
 
 
 def _grouped(reads: Iterable[_Read | None], size: int) -> Iterator[list[_Read]]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...errors import LandcoverError
+from ...rasters.buffers import Buffers
 
 #: Engines by name; the reference is ``torch``.
 EngineName = Literal['torch', 'torch-bf16', 'compile', 'openvino', 'openvino-bf16', 'openvino-int8', 'onnxruntime']
@@ -77,6 +78,7 @@ class Streams:
         for stream in range(count):
             self._free.put(stream)
         self._pool = one_thread_each(count)
+        self._buffers = Buffers()
 
     def __call__(self, images: Tensor) -> Tensor:
         """Probabilities of images."""
@@ -86,7 +88,9 @@ class Streams:
         """Line images up for the streams."""
         check_images(images, self._shape)
         with torch.inference_mode(False):  # else other threads could not write to it
-            result = torch.from_numpy(np.empty((len(images), self._num_classes, *self._shape[2:]), np.float32))
+            result = torch.from_numpy(
+                self._buffers.empty((len(images), self._num_classes, *self._shape[2:]), np.float32)
+            )
         futures = [self._pool.submit(self._one, images[i : i + 1], result[i : i + 1]) for i in range(len(images))]
 
         def finish() -> Tensor:

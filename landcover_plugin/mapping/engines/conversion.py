@@ -13,6 +13,7 @@ from torch import nn
 
 from ...errors import LandcoverError
 from .base import Shape, import_optional
+from .doubling import with_doubling_blocks
 
 #: Names of the input and the output of converted models.
 INPUT, OUTPUT = 'images', 'probabilities'
@@ -33,11 +34,12 @@ def to_openvino(network: nn.Module, shape: Shape, *, is_open: bool = False) -> A
     openvino = import_optional('openvino', 'openvino')
     with _converting('OpenVINO'):
         images = torch.zeros(shape)
+        faster = with_doubling_blocks(network, images[:1])
         if is_open:
-            program = torch.export.export(network.eval(), (images,), dynamic_shapes=(dynamic_dims(),))
+            program = torch.export.export(faster, (images,), dynamic_shapes=(dynamic_dims(),))
             model = openvino.convert_model(program)
         else:
-            model = openvino.convert_model(network.eval(), example_input=images, input=[list(shape)])
+            model = openvino.convert_model(faster, example_input=images, input=[list(shape)])
     model.inputs[0].set_names({INPUT})
     model.outputs[0].set_names({OUTPUT})
     return model
@@ -58,9 +60,10 @@ def write_onnx(network: nn.Module, shape: Shape, path: Path, *, dynamic: bool = 
     import_optional('onnx', 'onnx')
     import_optional('onnxscript', 'onnx')
     with _converting('ONNX'):
+        images = torch.zeros(shape)
         program = torch.onnx.export(
-            network.eval(),
-            (torch.zeros(shape),),
+            with_doubling_blocks(network, images[:1]),
+            (images,),
             dynamo=True,
             verbose=False,
             input_names=[INPUT],

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...errors import LandcoverError
 from ...rasters.streaming import processors
 from .base import EngineName, Pending, Shape, Streams, check_images, one_thread_each
+from .doubling import with_doubling_blocks
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,10 @@ class TorchEngine:
                 'this processor has no fast bfloat16 (AVX512-BF16 or AMX): choose --output.engine torch'
             )
         self._shape, self._bf16 = shape, fast and name != 'torch'
-        self._network = _prepared(network, bf16=self._bf16 and name != 'compile')
+        faster = (
+            network if name == 'torch' else with_doubling_blocks(network, torch.zeros(1, *shape[1:]).to(self.device))
+        )
+        self._network = _prepared(faster, bf16=self._bf16 and name != 'compile')
         self._call: Any = self._network
         if name == 'compile':
             self._call = torch.compile(self._network, options=dict(_COMPILER_OPTIONS))
