@@ -2,8 +2,9 @@
 
 Makes a small simulated scene, runs ``landcover fit`` on it for a stated time as a user would (two workers, CutMix,
 pictures, the best, the last and the state of every minute kept), and samples the memory of the training and its
-workers: USS, what each process holds for itself. (PSS divides what processes share among them, libraries as well, and
-so moves when another process that uses these begins or ends.) After the warm-up the slope is estimated with Theil and
+workers: RSS, what each process holds, memory that they share counted in each, so that its growth would be overstated.
+(USS and PSS, which are listed, move by 60 to 130 MiB when another process that uses the same libraries begins or ends:
+what was shared with it is counted differently then.) After the warm-up the slope is estimated with Theil and
 Sen's method over medians of equal spans, since neighbouring samples are alike. The verdict is about the upper end of
 its interval, so that a run too short to tell is not called flat.
 
@@ -46,20 +47,20 @@ class Sample:
 
     Attributes:
         seconds: Since it began.
-        uss: Memory of all its processes in bytes, without what is shared.
-        trainer_uss: That of the process that trains.
-        pss: Memory of all its processes, what is shared divided among those that share it.
-        rss: Sum of what each process holds, shared memory counted in each.
+        rss: Memory of all its processes in bytes, shared memory counted in each.
+        trainer_rss: That of the process that trains.
+        uss: Memory of all its processes, without what is shared with any other process.
+        pss: Likewise, what is shared divided among those that share it.
         files: Open files and sockets of all processes.
         processes: Their number.
         threads: Their threads.
     """
 
     seconds: float
-    uss: int
-    trainer_uss: int
-    pss: int
     rss: int
+    trainer_rss: int
+    uss: int
+    pss: int
     files: int
     processes: int
     threads: int
@@ -160,8 +161,8 @@ def _sample(process: psutil.Process, seconds: float) -> Sample | None:
         threads = sum(p.num_threads() for p in all_of_it)
     except psutil.Error:
         return None
-    uss, pss, rss = (sum(getattr(m, name) for m in memory) for name in ('uss', 'pss', 'rss'))
-    return Sample(round(seconds, 2), uss, memory[0].uss, pss, rss, files, len(all_of_it), threads)
+    rss, uss, pss = (sum(getattr(m, name) for m in memory) for name in ('rss', 'uss', 'pss'))
+    return Sample(round(seconds, 2), rss, memory[0].rss, uss, pss, files, len(all_of_it), threads)
 
 
 def while_training(samples: Sequence[Sample], processes: int) -> list[Sample]:
@@ -184,7 +185,7 @@ def trend(samples: Sequence[Sample], name: str) -> Trend:
 
     Examples:
         >>> rising = [Sample(s, 100 + s, 0, 0, 0, 7, 3, 5) for s in range(240)]
-        >>> trend(rising, 'uss')
+        >>> trend(rising, 'rss')
         Trend(level=219.5, slope=3600.0, low=3600.0, high=3600.0)
         >>> trend(rising, 'files').slope
         0.0
@@ -207,7 +208,7 @@ def _losses(runs: Path) -> dict[str, list[float]]:
 def _checks(
     trends: dict[str, Trend], losses: dict[str, list[float]], code: int, bound: float
 ) -> list[tuple[str, bool]]:
-    memory = trends['uss']
+    memory = trends['rss']
     finite = all(values and all(map(math.isfinite, values)) for values in losses.values())
     falls = losses['train_loss_epoch'][-1] < losses['train_loss_epoch'][0]
     words = 'below' if memory.high < bound else 'not shown to be below'
@@ -223,11 +224,11 @@ def _tenths(samples: Sequence[Sample]) -> Iterator[list[Any]]:
     """Rows of the table: medians of each tenth of the training, and the peak."""
     for tenth, part in enumerate(np.array_split(np.arange(len(samples)), 10)):
         inside = [samples[i] for i in part]
-        uss, trainer, pss, rss = (
-            float(np.median([getattr(s, name) for s in inside])) / MIB for name in ('uss', 'trainer_uss', 'pss', 'rss')
+        rss, trainer, uss, pss = (
+            float(np.median([getattr(s, name) for s in inside])) / MIB for name in ('rss', 'trainer_rss', 'uss', 'pss')
         )
         counts = (int(np.median([getattr(s, name) for s in inside])) for name in ('files', 'processes', 'threads'))
-        yield [f'{10 * tenth}-{10 * tenth + 10} %', uss, max(s.uss for s in inside) / MIB, trainer, pss, rss, *counts]
+        yield [f'{10 * tenth}-{10 * tenth + 10} %', rss, max(s.rss for s in inside) / MIB, trainer, uss, pss, *counts]
 
 
 def _show(
@@ -237,12 +238,12 @@ def _show(
     kept: Sequence[str],
     checks: Sequence[tuple[str, bool]],
 ) -> None:
-    header = ['training', 'USS, MiB', 'peak', 'trainer alone', 'PSS', 'RSS', 'files', 'processes', 'threads']
+    header = ['training', 'RSS, MiB', 'peak', 'trainer alone', 'USS', 'PSS', 'files', 'processes', 'threads']
     print(table(header, list(_tenths(samples))))
     epochs = len(losses['train_loss_epoch'])
     first, last = losses['train_loss_epoch'][0], losses['train_loss_epoch'][-1]
     print(f'{len(samples)} samples, {epochs} epochs, loss {first:.3f} to {last:.3f}; kept: {", ".join(kept)}')
-    for name in ('uss', 'trainer_uss', 'pss', 'rss'):
+    for name in ('rss', 'trainer_rss', 'uss', 'pss'):
         t = trends[name]
         slope, low, high = (v / MIB for v in (t.slope, t.low, t.high))
         print(f'{name} after the warm-up: {t.level / MIB:.1f} MiB, {slope:+.2f} MiB/h ({low:+.2f} to {high:+.2f})')

@@ -3,11 +3,13 @@
 import importlib
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,9 +23,12 @@ from landcover_plugin.mapping.engines import (
     tune_patch_size,
 )
 from landcover_plugin.mapping.engines import choosing as choosing_module
+from landcover_plugin.mapping.engines.base import Streams
+from landcover_plugin.mapping.engines.doubling import DoublingBlock, is_doubling, with_doubling_blocks
 from landcover_plugin.mapping.engines.torch_engine import has_fast_bf16
 from landcover_plugin.models import BUILDERS, DEFAULT_BACKBONE, NETWORKS
 from landcover_plugin.models.outputs import class_probabilities
+from landcover_plugin.rasters.buffers import Buffers
 
 CHANNELS, CLASSES = 10, 13
 
@@ -318,8 +323,126 @@ def test_int8_leaves_fine_convolutions_as_they_are() -> None:
         if node.get_type_name() == 'Convolution':
             float_weights = node.input_value(1).get_node().get_type_name() == 'Constant'  # else made from int8
             heights[not float_weights].add(node.get_output_shape(0)[2])
-    assert heights[True] == {16, 8, 4}, 'a quarter of the 64 rows of the image, and coarser'
-    assert heights[False] == {32, 64}
+    assert heights[True] == {32, 16, 8, 4}, 'half of the 64 rows of the image, and coarser'
+    assert heights[False] == {64}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('is_fixed', [False, True])
+def test_int8_is_calibrated_on_the_middle_of_wide_windows(monkeypatch: pytest.MonkeyPatch, is_fixed: bool) -> None:
+    pytest.importorskip('openvino')
+    from landcover_plugin.mapping.engines import quantization
+
+    class Fixed(nn.Module):
+        """Knows one size only."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.places = nn.Parameter(torch.rand(1, CHANNELS, 96, 96))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.places
+
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(CHANNELS, 16, 3, padding=1, stride=2), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1)]
+    network = nn.Sequential(
+        *([Fixed()] if is_fixed else []), *layers, nn.Upsample(scale_factor=2), nn.Conv2d(16, CLASSES, 1)
+    )
+    seen: list[tuple[int, ...]] = []
+    quantised = quantization._quantised
+
+    def note(network: nn.Module, images: Tensor) -> object:
+        seen.append(tuple(images.shape))
+        return quantised(network, images)
+
+    monkeypatch.setattr(quantization, '_EDGE', 64)
+    monkeypatch.setattr(quantization, '_quantised', note)
+    images = images_of(3, 96)
+    engine = build_engine('openvino-int8', Probabilities(network).eval(), tuple(images.shape), images)
+    assert seen == [(3, CHANNELS, 64, 64), *([(3, CHANNELS, 96, 96)] if is_fixed else [])]
+    with torch.inference_mode():
+        expected = Probabilities(network)(images)
+    assert (engine(images).argmax(1) == expected.argmax(1)).float().mean() > 0.9
+    engine.close()
+
+
+# Doubling and convolution in one step
+
+
+def _shaken(network: nn.Module) -> nn.Module:
+    """With statistics of batch norms as after a training."""
+    generator = torch.Generator().manual_seed(1)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None and module.running_var is not None:
+            module.running_mean.uniform_(-0.5, 0.5, generator=generator)
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+    return network.eval()
+
+
+@pytest.mark.parametrize(
+    ('name', 'blocks'), [('unet', 5), ('unet_scratch', 4), ('segformer_unet', 5), ('fpn', 0), ('unetplusplus', 0)]
+)
+def test_doubling_blocks_compute_what_decoder_blocks_do(name: str, blocks: int) -> None:
+    network = _shaken(network_of(name))
+    images = images_of(2, 50)  # no multiple of the stride
+    faster = with_doubling_blocks(network, images)
+    with torch.inference_mode():
+        assert torch.allclose(faster(images), network(images), atol=1e-5)
+    assert sum(isinstance(module, DoublingBlock) for module in faster.modules()) == blocks
+    assert not any(isinstance(module, DoublingBlock) for module in network.modules())
+
+
+def test_other_decoder_blocks_stay() -> None:
+    blocks = [
+        UnetDecoderBlock(4, 0, 4, interpolation_mode='bilinear'),
+        UnetDecoderBlock(4, 0, 4, attention_type='scse'),
+        UnetDecoderBlock(4, 0, 4, use_norm=False),
+    ]
+    assert not any(map(is_doubling, blocks))
+
+    class Tripling(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = UnetDecoderBlock(4, 0, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.block(x, 3 * x.shape[2], 3 * x.shape[3])
+
+    network, images = Tripling().eval(), torch.rand(1, 4, 6, 6)
+    faster = with_doubling_blocks(network, images)
+    assert type(faster.block) is UnetDecoderBlock
+    with torch.inference_mode():
+        assert torch.equal(faster(images), network(images))
+
+
+def test_a_batch_is_lined_up_while_another_is_computed() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def run(images: Tensor, result: Tensor, stream: int) -> None:
+        begun.set()
+        assert go_on.wait(30)
+        result.copy_(images)
+
+    streams = Streams(run, (1, 2, 3, 3), 2, 1)
+    images = torch.rand(3, 2, 3, 3)
+    first, second = streams.begin(images[:2]), streams.begin(images[2:])
+    assert begun.wait(30)
+    go_on.set()
+    assert torch.equal(torch.cat([first(), second()]), images)
+    streams.close()
+
+
+def test_memory_is_used_again_when_no_view_of_it_is_held() -> None:
+    buffers = Buffers()
+    tensor = torch.from_numpy(buffers.empty((4, 8), np.float32))
+    place = tensor.data_ptr()
+    view = tensor.float().cpu()[1:2].numpy()[0]
+    del tensor
+    other = buffers.empty((4, 8), np.float32)
+    assert other.ctypes.data != place
+    del view
+    assert buffers.empty((2, 8), np.float64).ctypes.data == place  # as many bytes
+    assert buffers.empty((5, 8), np.float32).shape == (5, 8)
 
 
 def test_every_engine_is_tested() -> None:

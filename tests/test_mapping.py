@@ -20,16 +20,22 @@ import shapely
 import torch
 from conftest import IMAGE_NAME, write_raster
 from lightning.pytorch import LightningModule, Trainer
+from rasterio.transform import from_origin
 from scipy import ndimage
 
+from landcover_plugin import CataloniaSentinel2
+from landcover_plugin.datasets.simulated_spectra import BANDS
 from landcover_plugin.errors import LandcoverError
 from landcover_plugin.legend import LEGEND
+from landcover_plugin.mapping import starting
 from landcover_plugin.mapping.refinement import MajoritySmoothing, MinimumMappingUnit
 from landcover_plugin.mapping.writer import MapWriter
+from landcover_plugin.rasters.streaming import processors
 from landcover_plugin.rasters.strips import StripFolder
 from landcover_plugin.sampling import lattice
 from landcover_plugin.training import prediction
 from landcover_plugin.training.datamodule import CataloniaDataModule
+from landcover_plugin.training.prediction import block_cache_bytes
 
 ROOT = Path(__file__).parents[1]
 CLASSES = LEGEND.num_classes
@@ -494,6 +500,43 @@ def test_nothing_measured_is_an_error_and_leaves_nothing(tmp_path: Path) -> None
     with pytest.raises(LandcoverError, match='it is all nodata; choose another bbox'):
         predict(tmp_path / 'data', tmp_path / 'out' / 'map.tif')
     assert [f.name for f in tmp_path.iterdir()] == ['data']
+
+
+def test_one_thread_reads_local_files_that_the_processor_maps(root: Path) -> None:
+    opened = data(root)
+    opened.setup('predict')
+    runs = opened.all_runs()
+    assert opened.windows(runs).threads == max(processors() // 8, 1)
+    assert opened.windows(runs, normalised=False).threads == processors()  # a graphics card waits for them
+    opened.settings.num_workers = 3
+    assert opened.windows(runs).threads == 3
+
+
+@pytest.mark.parametrize(('size', 'rows'), [(512, 1024), (513, 1024), (514, 1536), (256, 1024)])
+def test_all_blocks_that_a_row_of_windows_meets_are_kept(tmp_path: Path, size: int, rows: int) -> None:
+    path = tmp_path / IMAGE_NAME
+    shape = {'count': 10, 'height': 2048, 'width': 8000, 'dtype': 'uint16'}
+    tiles = {'tiled': True, 'blockxsize': 512, 'blockysize': 512, 'sparse_ok': True}
+    with rasterio.open(path, 'w', crs='EPSG:32631', transform=from_origin(4e5, 46e5, 10, 10), **shape, **tiles) as dst:
+        dst.descriptions = BANDS
+        dst.write(np.ones((10, 512, 512), np.uint16), window=((0, 512), (0, 512)))
+    needed = rows * 8000 * 20
+    assert needed <= block_cache_bytes(CataloniaSentinel2(tmp_path), size) <= 1.2 * needed
+
+
+def test_the_batch_of_an_earlier_run_is_kept(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, messages: pytest.LogCaptureFixture
+) -> None:
+    """A machine with another number of cores goes on with what was finished."""
+    monkeypatch.setattr(starting, 'cpu_batch', lambda: 1)
+    with monkeypatch.context() as patched:
+        stop_after(patched, 3, LandcoverError('the disk is full'))
+        with pytest.raises(LandcoverError, match='the disk is full'):
+            predict(root, tmp_path / 'map.tif')
+    monkeypatch.setattr(starting, 'cpu_batch', lambda: 64)
+    assert predict(root, tmp_path / 'map.tif').shapes == {(1, 1, 32, 32)}
+    assert '3 of 5 strips are there from an earlier run' in messages.text
+    assert np.array_equal(read(tmp_path / 'map.tif'), truth())
 
 
 def test_a_network_that_breaks_down_is_told(root: Path, tmp_path: Path) -> None:

@@ -66,18 +66,19 @@ def start(
         options: Which engine is wanted.
         batch_size: Windows in a batch; None takes what suits a CPU, and finds what suits another device where the
             engine is found.
-        earlier: Plan of a run that may be gone on with, whose engine is taken rather than another one found.
+        earlier: Plan of a run that may be gone on with, whose batch and engine are taken rather than others found.
 
     Raises:
         LandcoverError: If the engine cannot be had, or does not agree with the reference.
     """
     batches = data.windows(data.all_runs())
     on_cpu = next((p.device.type for p in network.parameters()), 'cpu') == 'cpu'
-    given = batch_size or (cpu_batch() if on_cpu else data.settings.batch_size)
+    before = earlier or {}
+    given = batch_size or before.get('batch_size') or (cpu_batch() if on_cpu else data.settings.batch_size)
     wanted = options.engine
-    known = (earlier or {}).get('engine')
+    known = before.get('engine')
     if wanted == 'auto' and known in ENGINES:
-        wanted, given = known, batch_size or (earlier or {}).get('batch_size', given)
+        wanted = known
         log.info('the engine of the earlier run, %s, goes on', wanted)
     elif wanted == 'auto' and _is_quick(network, data, batches):
         wanted = 'torch'

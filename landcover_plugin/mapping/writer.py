@@ -67,8 +67,8 @@ class MapWriter(Callback):
         min_agreement: Least share of pixels to which an engine has to give the class that the reference gives.
         batch_size: Windows in a batch (default: on a CPU one for each core; on other devices found by a short probe
             where auto looks for an engine, else data.batch_size).
-        patch_size: Edge of windows in pixels: a number, or auto, which takes two or three times that of the training where that is
-            faster and agrees (default: that of the training). The overlap stays.
+        patch_size: Edge of windows in pixels: a number, or auto, which takes two or three times that of the training
+            where that is faster and agrees (default: that of the training). The overlap stays.
         tta: Test-time augmentation: none, flips (4 looks at each window) or dihedral (8); takes so many times as long.
         scales: Sizes at which a window is seen, such as [0.75, 1, 1.25]; probabilities are averaged.
         ensemble: Other checkpoints, whose probabilities are averaged with those of the first.
