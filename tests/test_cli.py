@@ -459,13 +459,20 @@ def test_a_block_damaged_in_the_middle_is_named_also_by_a_worker(capsys, copy, t
 CARDS = sorted(p for p in CONFIGS.rglob('*.yaml') if p.parent.name not in ('loggers', 'tune'))
 
 
+@pytest.fixture(scope='module')
+def wide(tmp_path_factory):
+    """A scene with ground for every split that the cards ask for."""
+    root = tmp_path_factory.mktemp('wide') / 'data'
+    write_scene(root, size=(512, 512), label_gsd=10, seed=2)
+    return root
+
+
 @pytest.mark.parametrize('config', CARDS, ids=lambda p: p.stem)
-def test_every_yaml_trains(config, tmp_path):
+def test_every_yaml_trains(config, wide, tmp_path):
     """Each experiment card runs as it is, but for its length and the weights, which would be fetched."""
-    write_scene(tmp_path / 'data', size=(512, 512), label_gsd=10, seed=2)
     args = [
         f'--config={config}',
-        f'--data.root={tmp_path}/data',
+        f'--data.root={wide}',
         f'--trainer.default_root_dir={tmp_path}',
         '--model.weights=false',
         '--data.patch_size=32',
@@ -481,6 +488,7 @@ def test_every_yaml_trains(config, tmp_path):
     assert cli.main(['fit', *args]) == 0
 
 
+@pytest.mark.slow
 def test_real_rasters_all_the_way(tmp_path):
     """Real reflectance and labels, where they are at hand: fit, test and predict."""
     root = Path(__file__).parents[2] / 'shared' / 'data' / 'relocated'

@@ -534,6 +534,7 @@ def test_copies_read_the_same(pair: tuple[CataloniaSentinel2, ICGCLandCover], ag
     assert isinstance(copied.datasets[1].res, AnchoredRes) and copied.datasets[1].res.origin == images.grid.origin
 
 
+@pytest.mark.slow
 def test_a_spawned_worker_reads_the_same(pair: tuple[CataloniaSentinel2, ICGCLandCover]) -> None:
     images, labels = pair
     both = images & labels

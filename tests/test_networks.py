@@ -447,6 +447,7 @@ def test_the_baselines_are_what_they_were(path: Path) -> None:
     assert model['class_weights'] == 'none'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('config', 'backbone'), [('unet_scratch', 'plain16'), ('baseline/segformer_resnet_unet', 'mit_b0+resnet18')]
 )
