@@ -139,11 +139,9 @@ def _data(args: argparse.Namespace, **changed: Any) -> CataloniaDataModule:
     checkpoint = read_checkpoint(args.checkpoint)
     settings = {k: v for k, v in checkpoint['datamodule_hyper_parameters'].items() if not k.startswith('_')}
     settings |= {'patch_size': args.patch_size, 'bbox': None, 'bbox_wgs84': None, 'overlap': 0, 'store': 'none'}
-    settings |= changed
-    data = CataloniaDataModule(**(settings | ({'root': args.data} if args.data else {})))
+    settings |= {name: checkpoint['CataloniaDataModule'][name] for name in ('mean', 'std')}
+    data = CataloniaDataModule(**(settings | changed | ({'root': args.data} if args.data else {})))
     data.setup('predict')
-    state = checkpoint['CataloniaDataModule']
-    data._norm = (state['mean'], state['std'])  # the split, which nobody needs here, may be of other ground
     return data
 
 

@@ -19,7 +19,7 @@ from landcover_plugin.errors import LandcoverError, LandcoverWarning
 from landcover_plugin.grid import PixelWindow
 from landcover_plugin.legend import LEGEND
 from landcover_plugin.sampling.blocks import SPLITS
-from landcover_plugin.training import datamodule as module
+from landcover_plugin.training import datamodule, ground
 from landcover_plugin.training.batches import pad_and_stack
 from landcover_plugin.training.datamodule import CataloniaDataModule
 
@@ -280,18 +280,18 @@ def disjoint_by_a_patch(dm: CataloniaDataModule) -> bool:
 def test_the_split_comes_back_from_a_checkpoint(scene: Scene, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     dm = data(scene, split_seed=5)
     dm.normalisation()
-    dm.class_counts()
+    dm.ground.class_counts()
     torch.save(dm.state_dict(), tmp_path / 'state.pt')
     state = torch.load(tmp_path / 'state.pt', weights_only=True)
     for name in ('block_split', 'cached_inventory'):
-        monkeypatch.setattr(module, name, lambda *a, _name=name, **k: pytest.fail(f'{_name} was called'))
+        monkeypatch.setattr(ground, name, lambda *a, _name=name, **k: pytest.fail(f'{_name} was called'))
     again = data(scene, split_seed=5)
     again.load_state_dict(state)
     for name in SPLITS:
         assert again.split.windows(name) == dm.split.windows(name)
     np.testing.assert_array_equal(again.split.blocks, dm.split.blocks)
     assert again.normalisation() == dm.normalisation()
-    np.testing.assert_array_equal(again.class_counts(), dm.class_counts())
+    np.testing.assert_array_equal(again.ground.class_counts(), dm.ground.class_counts())
     assert disjoint_by_a_patch(again)
     again.setup('test')
     assert len(again.test_dataloader()) > 0
@@ -517,7 +517,7 @@ def test_prediction_needs_no_labels(scene: Scene, tmp_path: Path) -> None:
             covered[max(row, 0) : row + PATCH, max(col, 0) : col + PATCH] += 1
     with rasterio.open(scene.images[0]) as src:
         assert ((covered > 0) >= (src.read() > 0).any(0)).all()
-    assert dm.labels is None
+    assert dm.sources.labels is None
     out = dm._transform('eval')(batch)
     assert out['image'].isfinite().all()
 
@@ -574,7 +574,7 @@ def test_the_colours_of_the_label_raster_travel_in_the_checkpoint(tmp_path):
 def test_workers_are_those_asked_for_or_what_serves_the_device(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, device: str, asked: int | None, expected: int
 ) -> None:
-    monkeypatch.setattr(module, 'processors', lambda: 6)
+    monkeypatch.setattr(datamodule, 'processors', lambda: 6)
     dm = _ready(scene, num_workers=asked)
     dm.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)))  # type: ignore[assignment]
     assert dm._workers() == expected

@@ -131,11 +131,11 @@ def test_class_scores_are_those_of_scikit_learn(tested, document):
 
 def test_patches_tell_where_they_lie(tested):
     _, collector, data = tested
-    grid = data.images.grid
+    grid = data.sources.images.grid
     seen = np.zeros((2, grid.height, grid.width), dtype=int)
     for place, mask, _ in collector.patches():
         window = PixelWindow(*place[:4])
-        codes = data.labels.rasters.read_codes(grid.subgrid(window))
+        codes = data.sources.labels.rasters.read_codes(grid.subgrid(window))
         np.testing.assert_array_equal(mask[mask > 0], codes[mask > 0])
         seen[place[4], window.row : window.row_stop, window.col : window.col_stop] += 1
     region = np.kron(data.split.region('test'), np.ones((data.split.cell,) * 2, dtype=int))
@@ -237,7 +237,7 @@ def test_provenance_names_checkpoint_data_split_and_settings(tested, document):
     told = document['metadata']
     assert told['checkpoint_file']['sha256'] == sha256(folder / 'best.ckpt')
     assert [Path(row['path']).name for row in told['data']] == [
-        Path(f).name for f in (*data.images.files, *data.labels.files)
+        Path(f).name for f in (*data.sources.images.files, *data.sources.labels.files)
     ]
     assert all(row['bytes'] == Path(row['path']).stat().st_size for row in told['data'])
     assert told['split']['split_seed'] == 0

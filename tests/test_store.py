@@ -74,7 +74,7 @@ def check_same(a: CataloniaDataModule, b: CataloniaDataModule, *, exactly: bool 
     np.testing.assert_array_equal(a.inventory().valid, b.inventory().valid)
     assert a.inventory().unknown == b.inventory().unknown
     np.testing.assert_array_equal(a.split.cells, b.split.cells)
-    np.testing.assert_array_equal(a.class_counts(), b.class_counts())
+    np.testing.assert_array_equal(a.ground.class_counts(), b.ground.class_counts())
     np.testing.assert_allclose(a.normalisation(), b.normalisation(), rtol=1e-5)
     assert a.legend == b.legend
     for name in ('train', 'val', 'test'):

@@ -219,7 +219,7 @@ def test_the_test_ground_of_a_checkpoint_is_that_of_its_training(
     made = LandCoverSegmentation.load_from_checkpoint(path)
     again = CataloniaDataModule.load_from_checkpoint(path)
     assert again.settings.ratios == RATIOS and again.settings.augment is False
-    moved = 'landcover_plugin.training.datamodule.block_split'
+    moved = 'landcover_plugin.training.ground.block_split'
     monkeypatch.setattr(moved, lambda *a, **k: pytest.fail('the blocks were drawn anew'))
     (logged,) = trainer(tmp_path).test(made, again, ckpt_path=path, verbose=False)
     assert again.split.windows('test') == dm.split.windows('test')

@@ -290,7 +290,7 @@ def _metadata(trainer: pl.Trainer, pl_module: pl.LightningModule, breakdowns: Br
         'checkpoint': trainer.ckpt_path,
         'checkpoint_file': checkpoint_facts(trainer.ckpt_path),
         'provenance': provenance() if callable(provenance) else None,
-        'data': data_facts(data),
+        'data': data_facts(getattr(data, 'sources', None)),
         'split': split_facts(settings, breakdowns.ground if breakdowns else None),
         'configuration': configuration(model=dict(pl_module.hparams), data=settings),
     }

@@ -23,11 +23,15 @@ def checkpoint_facts(path: str | os.PathLike[str] | None) -> dict[str, Any] | No
     return {'path': str(path), 'sha256': sha256(path), 'bytes': told.st_size, 'modified': _utc(told.st_mtime)}
 
 
-def data_facts(data: Any) -> list[dict[str, Any]]:
-    """The rasters that a data module reads: path, what they are, size, time of change and a hash of both ends."""
+def data_facts(sources: Any) -> list[dict[str, Any]]:
+    """The rasters that were read: path, what they are, size, time of change and a hash of both ends.
+
+    Args:
+        sources: Of the data module; of another one, that has none, nothing is known.
+    """
     found = []
     for kind in ('images', 'labels'):
-        rasters = getattr(data, kind, None)
+        rasters = getattr(sources, kind, None)
         for file in getattr(rasters, 'files', None) or ():
             found.append({'kind': kind, 'path': str(file)} | _identity(str(file)))
     return found

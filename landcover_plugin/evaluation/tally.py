@@ -17,6 +17,7 @@ from ..sampling.blocks import Split
 from ..training.border_distance import DISTANCE_LIMITS
 from ..training.breakdown import Breakdown, Parts, count_parts, cut_into_parts
 from ..training.calibration import ConfidenceBins
+from ..training.datamodule import CataloniaDataModule
 from .breakdowns import Breakdowns, Ground, RankedPatch
 from .figures import Picture
 from .reliability import Reliability
@@ -143,10 +144,13 @@ def _slots(split: Split, tested: Sequence[int]) -> np.ndarray:
 
 
 def seasons_of(trainer: pl.Trainer) -> list[str]:
-    """Names of the looks of a data module that has some: a month each, or all of them where they are stacked."""
-    images = getattr(getattr(trainer, 'datamodule', None), 'images', None)
-    dates = list(getattr(images, 'dates', []))
-    return dates if len(dates) == len(getattr(images, 'looks', [])) else [' + '.join(dates)] if dates else []
+    """Names of the looks of our data: a month each, or all of them where they are stacked; of other data none."""
+    data = getattr(trainer, 'datamodule', None)
+    if not isinstance(data, CataloniaDataModule):
+        return []
+    images = data.open_images()
+    dates = list(images.dates)
+    return dates if len(dates) == len(images.looks) else [' + '.join(dates)]
 
 
 class _Top:

@@ -14,6 +14,8 @@ import pandas as pd
 import rasterio.features
 import shapely
 from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.warp import transform_bounds
 
 from ..errors import LandcoverError
 from ..grid import PixelGrid, PixelWindow
@@ -65,6 +67,37 @@ class Region:
         """Numbers of the polygons that meet a window."""
         tree: Any = self._tree  # type: ignore[attr-defined]
         return tree.query(shapely.box(*self.grid.bounds(window)), predicate='intersects')
+
+
+def area_of(
+    grid: PixelGrid, *, bbox: Sequence[float] | None = None, bbox_wgs84: Sequence[float] | None = None
+) -> PixelWindow:
+    """The window that covers a bbox, as far as the grid reaches; all of the grid where none is given.
+
+    Args:
+        grid: Pixel grid of the mosaics.
+        bbox: In units of the grid's CRS.
+        bbox_wgs84: In degrees: west, south, east, north.
+
+    Raises:
+        LandcoverError: If the bbox is none, or lies outside the grid.
+    """
+    asked = bbox if bbox_wgs84 is None else grid.bbox_from_wgs84(bbox_wgs84)
+    if asked is None:
+        return grid.full
+    wanted = grid.window(asked)
+    area = wanted.intersection(grid.full)
+    if area.is_empty:
+        cover, where = ([float(v) for v in grid.bounds()], str(grid.crs)) if bbox else (_degrees(grid), 'degrees')
+        raise LandcoverError(f'the bbox {bbox or bbox_wgs84} lies outside the mosaics, which cover {cover} in {where}')
+    if area != wanted:
+        log.warning('the bbox reaches beyond the mosaics; the map covers %s', grid.bounds(area))
+    return area
+
+
+def _degrees(grid: PixelGrid) -> list[float]:
+    """Bounds of a grid in degrees: west, south, east, north."""
+    return [round(v, 5) for v in transform_bounds(grid.crs, CRS.from_epsg(4326), *grid.bounds(), densify_pts=21)]
 
 
 def read_polygons(paths: PathLike | Sequence[PathLike], grid: PixelGrid) -> gpd.GeoDataFrame:

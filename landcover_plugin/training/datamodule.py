@@ -1,19 +1,14 @@
 """The data of one experiment: rasters, split, patches and what happens to a batch on the device."""
 
-import logging
 import os
-import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from lightning.pytorch import Trainer
 from numpy.typing import NDArray
-from rasterio.crs import CRS
-from rasterio.warp import transform_bounds
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchgeo.datamodules import GeoDataModule
@@ -24,36 +19,30 @@ from ..datasets.patches import CataloniaPatches
 from ..datasets.reading_notes import ReadingNotes
 from ..datasets.sentinel2 import CataloniaSentinel2, true_colour
 from ..errors import LandcoverError
-from ..grid import PixelGrid, PixelWindow
-from ..legend import LEGEND, NODATA, Legend
+from ..grid import PixelWindow
+from ..legend import Legend
 from ..rasters.cached import keep_blocks
 from ..rasters.damage import Damage
 from ..rasters.labels import Aggregation
-from ..rasters.landcover import SourceLegend, year
+from ..rasters.landcover import SourceLegend
 from ..rasters.mosaics import Seasons
-from ..rasters.remote import is_remote, joined
-from ..rasters.stand_ins import short_digest, user_cache
 from ..rasters.streaming import processors
-from ..sampling.blocks import Split, SplitName, block_split, fold_split
-from ..sampling.inventory import Inventory, cell_size, unknown_values_sentence
-from ..sampling.inventory_cache import cached_inventory
+from ..sampling.blocks import Split, SplitName
+from ..sampling.inventory import Inventory
 from ..sampling.lattice import Lattice, cut_strips
-from ..sampling.polygons import polygon_split, write_split
-from ..sampling.regions import Region, read_polygons, region_of, regions_by
+from ..sampling.polygons import write_split
+from ..sampling.regions import Region, area_of, read_polygons, region_of, regions_by
 from ..sampling.runs import Strip, StripRun, divide, join_runs
 from ..sampling.samplers import BalancedPatchSampler, CoverSampler, RankSampler
-from ..sampling.store import STORE_FOLDER, Store
 from .augmentation import Batch, BatchTransform, PurityUse, geometry_augmentations, light_augmentations
 from .batches import pad_and_stack
+from .data_settings import block_bytes, cache_folder, check_settings
+from .ground import Ground
 from .killed_workers import killed_worker
 from .mixing import MixName, mixing
 from .prediction import WindowBatches
 from .resuming import ResumableLoader, trained_patches
-
-log = logging.getLogger(__name__)
-
-#: Folder beside the rasters in which inventories are kept.
-CACHE_FOLDER = '.landcover'
+from .sources import Sources
 
 
 class CataloniaDataModule(GeoDataModule):
@@ -176,133 +165,29 @@ class CataloniaDataModule(GeoDataModule):
         super().__init__(CataloniaSentinel2, batch_size, patch_size, length, num_workers or 0, paths=root)
         self.save_hyperparameters()
         self.settings: Any = self.hparams
-        self._check_settings()
+        check_settings(self.settings)
         self.sizes = list(patch_sizes or [patch_size])
-        self.cache = Path(cache) if cache else _cache_of(root)
-        keep_blocks(self.cache / 'blocks', self._block_bytes())
-        self.images: CataloniaSentinel2 | None = None
-        self.labels: ICGCLandCover | None = None
+        self.cache = cache_folder(cache, root)
+        keep_blocks(self.cache / 'blocks', block_bytes(cache_size, root, self.cache))
+        self.sources = Sources(self.settings)
+        self.ground = Ground(self.sources, self.sizes, self.cache)
         self.regions: list[Region] = []  #: What to map.
         #: What yet has to be predicted, if not all of the regions; asked for when the loader is made.
         self.runs_to_predict: Callable[[], Sequence[StripRun]] | None = None
         self._normalised = False  # in the threads that read
-        self._store: Store | None = None
-        self._legend = LEGEND
-        self._inventory: Inventory | None = None
-        self._split: Split | None = None
-        self._class_counts: NDArray[np.int64] | None = None
-        self._norm: tuple[list[float], list[float]] | None = (list(mean), list(std)) if mean and std else None
         self._transforms: dict[str, BatchTransform] = {}
         self._seed: int | None = None
         self._killed: str | None = None
 
-    def _check_settings(self) -> None:
-        s = self.settings
-        for name in ('patch_size', 'batch_size', 'length', 'block_size', 'crop'):
-            if s[name] is not None and s[name] < 1:
-                raise LandcoverError(f'{name} must be at least 1, got {s[name]}')
-        smallest = min(s.patch_sizes or [s.patch_size])
-        if smallest < 1:
-            raise LandcoverError(f'patch_sizes must be at least 1, got {s.patch_sizes}')
-        if s.crop is not None and s.crop > smallest:
-            raise LandcoverError(f'crop must be at most the patch size, {smallest} px, got {s.crop}')
-        if (s.mean is None) != (s.std is None):
-            raise LandcoverError('mean and std go together: give both or neither')
-        if s.std is not None and not all(v > 0 for v in s.std):
-            raise LandcoverError(f'std must be greater than 0 for each channel, got {s.std}')
-        if s.cache_size is not None and not s.cache_size >= 0:
-            raise LandcoverError(f'cache_size must be at least 0 GB, got {s.cache_size}')
-        if s.bbox is not None and s.bbox_wgs84 is not None:
-            raise LandcoverError('give the area either as bbox or as bbox_wgs84, not both')
-
-    def _block_bytes(self) -> int:
-        """What blocks of rasters on servers may take on the disk."""
-        given, root = self.settings.cache_size, self.settings.root
-        if given is not None:
-            return int(given * 1e9)
-        if not isinstance(root, str | os.PathLike) or not is_remote(root):
-            return 0
-        there = next(path for path in (self.cache, *self.cache.absolute().parents) if path.exists())
-        return min(shutil.disk_usage(there).free // 4, 20 * 10**9)
-
-    # Rasters
+    # Rasters and ground
 
     def open_images(self) -> CataloniaSentinel2:
         """The mosaics, opened once: those of the training store where there is one that fits."""
-        if self.images is None:
-            self.images = self._images_in(self.settings.root)
-            store = self._find_store()
-            if store and store.images and self._fits('images', store, store.image_mismatch(self.images.mosaics)):
-                self.images = self._images_in(store.images)
-        return self.images
-
-    def _images_in(self, paths: str | list[str]) -> CataloniaSentinel2:
-        s = self.settings
-        return CataloniaSentinel2(
-            paths,
-            bands=s.bands,
-            band_order=s.band_order,
-            seasons=s.seasons,
-            reflectance_scale=s.reflectance_scale,
-            reflectance_offset=s.reflectance_offset,
-            nodata=s.nodata,
-            raw=True,
-        )
+        return self.sources.open_images()
 
     def open_labels(self) -> ICGCLandCover:
         """The labels on the grid of the mosaics, opened once: those of the training store where they fit."""
-        if self.labels is None:
-            images = self.open_images()
-            self.labels = self._labels_in(self.settings.root)
-            if store := self._find_store():
-                why = store.label_mismatch(self.labels.rasters)
-                if why is None and self.settings.purity == 'soft' and not store.has_shares:
-                    why = 'it was prepared without class shares (landcover prepare --shares)'
-                if self._fits('labels', store, why):
-                    self.labels, self._store = self._labels_in(store.labels, source_legend='12'), store
-            self.labels.crs, self.labels.res = images.crs, images.res
-        return self.labels
-
-    def _labels_in(self, paths: str | list[str], **changed: Any) -> ICGCLandCover:
-        s = self.settings
-        given = {'source_legend': s.source_legend, 'aggregation': s.aggregation, **changed}
-        return ICGCLandCover(paths, class_weights=s.aggregation_weights, timeless=True, **given)
-
-    def _fits(self, kind: str, store: Store, why: str | None) -> bool:
-        """Say whether images or labels are read from a store or, for a reason, from the sources.
-
-        Raises:
-            LandcoverError: If the settings name a store that does not fit.
-        """
-        if why is None:
-            layout = f'{store.layout} ' if kind == 'images' else ''  # of labels it matters little
-            log.info('%s are read from the %sstore %s', kind, layout, store.folder)
-        elif self.settings.store is not None:
-            raise LandcoverError(f'the store {store.folder} does not fit: {why}; --data.store none reads the sources')
-        else:
-            log.warning('%s are read from the sources, not from the store %s: %s', kind, store.folder, why)
-        return why is None
-
-    def _find_store(self) -> Store | None:
-        """The training store to read from, if there is one.
-
-        Raises:
-            LandcoverError: If there is none where the settings name one.
-        """
-        named, root = self.settings.store, self.settings.root
-        if named == 'none' or (named is None and not isinstance(root, str | os.PathLike)):
-            return None
-        if named is not None:
-            if (store := Store.open(named)) is None:
-                raise LandcoverError(
-                    f'{named} holds no training store; make one with landcover prepare --output {named}'
-                )
-            return store
-        try:
-            return Store.open(joined(root, *STORE_FOLDER.parts))
-        except LandcoverError as e:
-            log.warning('the sources are read: %s', e)
-            return None
+        return self.sources.open_labels()
 
     @property
     def in_channels(self) -> int:
@@ -312,53 +197,20 @@ class CataloniaDataModule(GeoDataModule):
     @property
     def legend(self) -> Legend:
         """Names and colours of the classes: those of the label raster, or of the one that the checkpoint knew."""
-        return self._legend if self.labels is None else self.labels.legend
-
-    # Split, counts and statistics: from the checkpoint where one was loaded, else computed and cached
+        return self.sources.legend
 
     def inventory(self) -> Inventory:
         """What the ground holds, scanned once and cached."""
-        if self._inventory is None:
-            images, labels = self.open_images().mosaics, self.open_labels().rasters
-            cell, store = cell_size(self.sizes), self._store
-            taken = store.inventory(images, cell) if store and images.files == store.images else None
-            self._inventory = taken or cached_inventory(images, labels, cell, self.cache)
-            if store:
-                self._inventory = replace(self._inventory, unknown=store.unknown)
-            if self._inventory.unknown and self.settings.unknown_labels == 'error':
-                sources = self._labels_in(self.settings.root).rasters
-                raise LandcoverError(unknown_values_sentence(sources, self._inventory.unknown))
-        return self._inventory
+        return self.ground.inventory()
 
     @property
     def split(self) -> Split:
         """Which ground trains, validates and tests."""
-        if self._split is None:
-            s, inventory, largest = self.settings, self.inventory(), max(self.sizes)
-            drawn = {'patch_size': largest, 'block_size': s.block_size, 'seed': s.split_seed}
-            if s.blocks:
-                self._split = polygon_split(inventory, s.blocks, patch_size=largest)
-            elif s.folds:
-                self._split = fold_split(inventory, folds=s.folds, fold=s.fold, **drawn)
-            else:
-                self._split = block_split(inventory, ratios=s.ratios, **drawn)
-        return self._split
-
-    def _split_key(self) -> str:
-        names = ('ratios', 'block_size', 'split_seed', 'folds', 'fold', 'blocks')
-        return repr([self.settings[n] for n in names] + [max(self.sizes)])
-
-    def class_counts(self) -> NDArray[np.int64]:
-        """Training pixels of each code, shape ``(num_classes,)``."""
-        if self._class_counts is None:
-            self._class_counts = self.inventory().class_counts(self.split.region('train'))
-        return self._class_counts
+        return self.ground.split
 
     def cell_counts(self) -> NDArray[np.uint32]:
         """Pixels of each code in each cell of training ground as large as a patch, shape ``(cells, num_classes)``."""
-        inventory = self.inventory()
-        train = replace(inventory, counts=inventory.counts * self.split.region('train')[..., None])
-        return train.coarsened(self.settings.patch_size // inventory.cell).counts.reshape(-1, LEGEND.num_classes)
+        return self.ground.cell_counts()
 
     def normalisation(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel, in reflectance.
@@ -366,17 +218,7 @@ class CataloniaDataModule(GeoDataModule):
         Raises:
             LandcoverError: If given ones do not match the channels.
         """
-        images = self.open_images()
-        if self._norm is None:
-            mean, std = self.inventory().band_statistics(self.split.region('train'))
-            scale, offset = self.settings.reflectance_scale, self.settings.reflectance_offset
-            self._norm = ((mean + offset) / scale).tolist(), np.maximum(std / scale, 1e-6).tolist()
-        if not len(self._norm[0]) == len(self._norm[1]) == len(images.channels):
-            raise LandcoverError(
-                f'mean and std need one number for each of the {len(images.channels)} channels '
-                f'{images.channels}, got {len(self._norm[0])} and {len(self._norm[1])}'
-            )
-        return self._norm
+        return self.ground.normalisation()
 
     def write_blocks(self, path: str | os.PathLike[str]) -> None:
         """Write the split as a GeoPackage that any GIS opens and ``blocks`` reads back."""
@@ -384,69 +226,12 @@ class CataloniaDataModule(GeoDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs for testing and mapping without the training data's statistics."""
-        if self._norm is None:
-            return {}
-        state: dict[str, Any] = {'mean': list(self._norm[0]), 'std': list(self._norm[1])}
-        state |= {'channels': self.open_images().channels, 'dates': self.open_images().dates}
-        state['colours'] = self.legend.palette.tolist()
-        state['reflectance'] = self._reflectance()
-        if self._split is not None:
-            grid = self._split.grid
-            state['split'] = {
-                'key': self._split_key(),
-                'crs': grid.crs.to_wkt(),
-                'transform': list(grid.transform)[:6],
-                'shape': [grid.height, grid.width],
-                'cell': self._split.cell,
-                'cells': torch.from_numpy(self._split.cells.copy()),
-                'blocks': torch.from_numpy(self._split.blocks.copy()),
-            }
-        if self._class_counts is not None:
-            state['class_counts'] = self._class_counts.tolist()
-        return state
+        return self.ground.state()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take statistics and split from a checkpoint; settings given by hand win over statistics."""
-        self._check_bands(state_dict.get('channels'))
-        if self.settings.mean is None and 'mean' in state_dict:
-            self._norm = (state_dict['mean'], state_dict['std'])
-        trained = state_dict.get('reflectance', self._reflectance())
-        if trained != self._reflectance():
-            log.warning(
-                'the checkpoint was trained with reflectance scale and offset %s, these data are read with %s: right '
-                'only if they are of another processing baseline', trained, self._reflectance()
-            )  # fmt: skip
-        self._legend = LEGEND.with_colours(dict(enumerate(state_dict.get('colours', []))))
-        saved = state_dict.get('split')
-        if not saved:
-            return
-        grid = self.open_images().grid
-        same_ground = (
-            np.allclose(list(grid.transform)[:6], saved['transform'])
-            and [grid.height, grid.width] == list(saved['shape'])
-            and grid.crs == CRS.from_wkt(saved['crs'])
-        )
-        if same_ground and saved['key'] == self._split_key():
-            self._split = Split(grid, saved['cell'], saved['cells'].numpy(), saved['blocks'].numpy())
-            counts = state_dict.get('class_counts')
-            self._class_counts = None if counts is None else np.asarray(counts, dtype=np.int64)
-        elif self.trainer is None or not self.trainer.predicting:  # a map needs no split
-            log.warning(
-                'the checkpoint was trained on other ground or another split; blocks are drawn anew, so that test '
-                'ground may hold ground that this model was trained on'
-            )
+        self.ground.load(state_dict, needs_split=self.trainer is None or not self.trainer.predicting)
         self._transforms.clear()
-
-    def _reflectance(self) -> list[float]:
-        return [float(self.settings.reflectance_scale), float(self.settings.reflectance_offset)]
-
-    def _check_bands(self, trained: list[str] | None) -> None:
-        channels = self.open_images().channels
-        if trained and [c.split()[-1] for c in trained] != [c.split()[-1] for c in channels]:  # dates may differ
-            raise LandcoverError(
-                f'the checkpoint was trained on the channels {trained}, the data give {channels}: choose the same '
-                'bands in the same order with --data.bands'
-            )
 
     # Lightning
 
@@ -469,7 +254,7 @@ class CataloniaDataModule(GeoDataModule):
             images.mosaics.damage = Damage() if self.settings.damaged == 'nodata' else None
             return
         labels = self.open_labels()
-        self._check_years(images, labels)
+        self.sources.warn_of_years()
         try:
             use = self.settings.purity
             self.train_dataset = CataloniaPatches(images, labels, purity=use == 'weight', shares=use == 'soft')
@@ -482,46 +267,7 @@ class CataloniaDataModule(GeoDataModule):
                 'images and labels of the same ground'
             ) from e
         if stage == 'fit':
-            self._describe_split()
-
-    def _describe_split(self) -> None:
-        """Say how much labelled ground each split has, and which classes it will not be able to score."""
-        inventory, split = self.inventory(), self.split
-        total = int(inventory.labelled.sum())
-        names: tuple[SplitName, ...] = ('train', 'val', 'test')
-        counts = {n: inventory.class_counts(split.region(n))[NODATA + 1 :] for n in names}
-        shares = ', '.join(f'{n} {c.sum():,} px ({c.sum() / total:.0%})' for n, c in counts.items())
-        lost = 1 - sum(int(c.sum()) for c in counts.values()) / total
-        log.info('labelled ground: %s; %.0f%% lies in the buffers between blocks', shares, 100 * lost)
-        for name in names[1:]:
-            missing = [c for c in LEGEND.codes if inventory.class_counts()[c] and not counts[name][c - 1]]
-            if counts[name].any() and missing:
-                log.warning(
-                    'the %s ground holds nothing of %s, so it cannot score that; a smaller patch_size or block_size, '
-                    'or folds, may help', name, ', '.join(self.legend[c].name for c in missing)
-                )  # fmt: skip
-
-    def _check_years(self, images: CataloniaSentinel2, labels: ICGCLandCover) -> None:
-        years = {f[:4] for f in images.dates}
-        named = {y for f in labels.files if (y := year(f))}
-        if named and not named & years:
-            log.warning('labels of %s are used with images of %s', ', '.join(sorted(named)), ', '.join(sorted(years)))
-
-    def _predict_area(self) -> PixelWindow:
-        """The window to map: the bbox grown to whole pixels, as far as the mosaics reach."""
-        grid, s = self.open_images().grid, self.settings
-        if s.bbox is None and s.bbox_wgs84 is None:
-            return grid.full
-        wanted = grid.window(grid.bbox_from_wgs84(s.bbox_wgs84) if s.bbox is None else s.bbox)
-        area = wanted.intersection(grid.full)
-        if area.is_empty:
-            cover, where = ([float(v) for v in grid.bounds()], str(grid.crs)) if s.bbox else (_degrees(grid), 'degrees')
-            raise LandcoverError(
-                f'the bbox {s.bbox or s.bbox_wgs84} lies outside the mosaics, which cover {cover} in {where}'
-            )
-        if area != wanted:
-            log.warning('the bbox reaches beyond the mosaics; the map covers %s', grid.bounds(area))
-        return area
+            self.ground.describe_split()
 
     def region(self) -> Region:
         """What to map: all of the mosaics, or what lies in the bbox and in the polygons.
@@ -529,7 +275,7 @@ class CataloniaDataModule(GeoDataModule):
         Raises:
             LandcoverError: If bbox or polygons are none, or lie outside the mosaics.
         """
-        grid, area, aoi = self.open_images().grid, self._predict_area(), self.settings.aoi
+        grid, area, aoi = self.open_images().grid, self._area(), self.settings.aoi
         if aoi is None:
             return Region(grid, area)
         return region_of(grid, area, read_polygons(aoi, grid), what=f'the aoi {aoi}')
@@ -543,7 +289,11 @@ class CataloniaDataModule(GeoDataModule):
         grid, aoi = self.open_images().grid, self.settings.aoi
         if aoi is None:
             raise LandcoverError(f'maps named by {{{column}}} need polygons with this attribute: give --data.aoi FILE')
-        return regions_by(column, grid, self._predict_area(), read_polygons(aoi, grid))
+        return regions_by(column, grid, self._area(), read_polygons(aoi, grid))
+
+    def _area(self) -> PixelWindow:
+        s = self.settings
+        return area_of(self.open_images().grid, bbox=s.bbox, bbox_wgs84=s.bbox_wgs84)
 
     @property
     def lattice(self) -> Lattice:
@@ -700,13 +450,15 @@ class CataloniaDataModule(GeoDataModule):
         if self.trainer is None or (self.trainer.predicting and self._normalised):
             return batch
         kind = 'train' if self.trainer.training else 'eval'
-        if (
-            kind == 'train'
-        ):  # what chance decides in a step depends on the step alone: so a training can be gone on with
-            progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
-            step = self._seed or 0, progress.ready, self.trainer.global_rank
-            torch.manual_seed(int(np.random.SeedSequence(step).generate_state(1, np.uint64)[0] >> 1))
+        if kind == 'train':
+            self._seed_step(self.trainer)
         return self._transform(kind).to(batch['image'].device)(batch)
+
+    def _seed_step(self, trainer: Trainer) -> None:
+        """What chance decides in a step depends on the step alone: so a training can be gone on with."""
+        progress: Any = trainer.fit_loop.epoch_loop.batch_progress.total
+        step = self._seed or 0, progress.ready, trainer.global_rank
+        torch.manual_seed(int(np.random.SeedSequence(step).generate_state(1, np.uint64)[0] >> 1))
 
     def _transform(self, kind: str) -> BatchTransform:
         if kind not in self._transforms:
@@ -717,7 +469,7 @@ class CataloniaDataModule(GeoDataModule):
                 strengths = {n: s[n] for n in ('brightness', 'contrast', 'noise', 'band_dropout')}
                 steps['geometry'] = geometry_augmentations(s.crop)
                 steps['light'] = light_augmentations(self.open_images().channels, **strengths)
-                steps['mixing'] = mixing(s.mix, s.mix_p, self.class_counts)
+                steps['mixing'] = mixing(s.mix, s.mix_p, self.ground.class_counts)
             self._transforms[kind] = BatchTransform(
                 mean, std, scale=s.reflectance_scale, offset=s.reflectance_offset, **steps
             )
@@ -735,13 +487,3 @@ class CataloniaDataModule(GeoDataModule):
             return true_colour(reflectance, bands)
         first = reflectance[[0, min(1, len(reflectance) - 1), min(2, len(reflectance) - 1)]]
         return np.moveaxis((first / 0.3).clamp(0, 1).numpy(), 0, -1)
-
-
-def _degrees(grid: PixelGrid) -> list[float]:
-    """Bounds of a grid in degrees: west, south, east, north."""
-    return [round(v, 5) for v in transform_bounds(grid.crs, CRS.from_epsg(4326), *grid.bounds(), densify_pts=21)]
-
-
-def _cache_of(root: str) -> Path:
-    """Where inventories of a folder are kept: below it, or here for those of a bucket."""
-    return user_cache() / 'data' / short_digest(root) if is_remote(root) else Path(root) / CACHE_FOLDER
