@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from landcover_plugin.commands import areas, sample
 from landcover_plugin.errors import LandcoverError
 from landcover_plugin.evaluation import class_map
-from landcover_plugin.evaluation.ground import pixel_areas
 from landcover_plugin.grid import PixelGrid
 from landcover_plugin.legend import LEGEND
+from landcover_plugin.rasters.pixel_size import HECTARE, pixel_areas
 
 
 @pytest.fixture(autouse=True)
@@ -135,13 +135,13 @@ def test_zones_in_degrees_are_reprojected(a_map: Path, tmp_path: Path) -> None:
 def test_cells_in_degrees_have_their_geodesic_areas(tmp_path: Path) -> None:
     path = write_raster(tmp_path / 'm.tif', np.full((30, 20), 3, np.uint8), origin=(1, 42), gsd=0.1, crs='EPSG:4326')
     with rasterio.open(path) as src:
-        found = pixel_areas(PixelGrid.of(src))
+        found = pixel_areas(PixelGrid.of(src)) / HECTARE
     geod = pyproj.Geod(ellps='WGS84')
     for row in (0, 29):
         north = 42 - 0.1 * row
         edge = np.linspace(1, 1.1, 50)  # a parallel is no geodesic
         lons, lats = [*edge, *edge[::-1]], [north] * 50 + [north - 0.1] * 50
-        assert found[row] == pytest.approx(abs(geod.polygon_area_perimeter(lons, lats)[0]) / 1e4, rel=1e-6)
+        assert found[row] == pytest.approx(abs(geod.polygon_area_perimeter(lons, lats)[0]) / HECTARE, rel=1e-6)
     assert report(path, folder=tmp_path)['mapped_ha'] == pytest.approx(20 * found.sum())
 
 

@@ -25,9 +25,10 @@ from landcover_plugin.commands.polygonize import main
 from landcover_plugin.errors import LandcoverError
 from landcover_plugin.grid import PixelGrid
 from landcover_plugin.legend import LEGEND
-from landcover_plugin.mapping.class_maps import ClassMap, row_areas
 from landcover_plugin.mapping.outlines import OUTSIDE, find_regions, outlines
 from landcover_plugin.mapping.polygonize import Polygons, polygons_of
+from landcover_plugin.mapping.tiled_map import TiledMap
+from landcover_plugin.rasters.pixel_size import pixel_areas
 
 TRANSFORM = from_origin(400000, 4600000, 10, 10)
 
@@ -42,7 +43,7 @@ def random_codes(seed: int, height: int = 40, width: int = 33, classes: int = 4)
 
 def polygons(path: Path, **options: Any) -> Polygons:
     """All polygons in the order of their regions."""
-    source = ClassMap(path, options.pop('confidence', None))
+    source = TiledMap(path, options.pop('confidence', None))
     batches = list(polygons_of(source, path.parent, progress=False, **options))
     found = Polygons(*(np.concatenate(column) for column in zip(*batches, strict=True)))
     order = np.argsort(found.regions, kind='stable')
@@ -167,7 +168,7 @@ def test_areas_in_degrees_are_those_of_the_ellipsoid() -> None:
     from rasterio.crs import CRS
 
     grid = PixelGrid(CRS.from_epsg(4326), Affine(0.25, 0, 1, 0, -0.5, 43), 3, 2)
-    for row, area in enumerate(row_areas(grid)):
+    for row, area in enumerate(pixel_areas(grid)):
         south, north = 43 - 0.5 * (row + 1), 43 - 0.5 * row
         xs = np.linspace(1, 1.25, 2001)  # a parallel is no geodesic: many short ones
         edge_x = np.concatenate([xs, xs[::-1]])

@@ -59,8 +59,8 @@ def main(argv: Sequence[str]) -> int:
     _check(args)
     from ..evaluation import area_tables  # rasterio, numba and geopandas: not for --help
     from ..evaluation.class_map import ClassMap, count
-    from ..evaluation.ground import warn_of_stretch
     from ..evaluation.zones import read_aoi, read_zones
+    from ..rasters.pixel_size import warn_of_stretch
 
     outputs = _outputs(args)
     source = ClassMap(args.map, source_legend=args.source_legend)

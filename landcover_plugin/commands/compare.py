@@ -56,9 +56,9 @@ def main(argv: Sequence[str]) -> int:
         raise LandcoverError(f'--min-area must be at least 0 ha, got {args.min_area}')
     from ..evaluation import transition_tables  # rasterio, numba and geopandas: not for --help
     from ..evaluation.class_map import ClassMap
-    from ..evaluation.ground import warn_of_stretch
     from ..evaluation.overlay import Overlay
     from ..evaluation.zones import read_aoi
+    from ..rasters.pixel_size import warn_of_stretch
 
     outputs = _outputs(args)
     aoi = read_aoi(args.aoi, ClassMap(args.a, source_legend=args.legend_a).grid) if args.aoi else None

@@ -13,8 +13,8 @@ from ..errors import LandcoverError
 
 if TYPE_CHECKING:
     from ..grid import PixelGrid
-    from ..mapping.class_maps import Area, ClassMap
     from ..mapping.refinement import MinimumMappingUnit
+    from ..mapping.tiled_map import Area, TiledMap
 
 log = logging.getLogger(__name__)
 
@@ -75,15 +75,15 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _source(args: argparse.Namespace) -> 'ClassMap':
+def _source(args: argparse.Namespace) -> 'TiledMap':
     """The map with everything that was asked for."""
-    from ..mapping.class_maps import ClassMap, coloured_legend
+    from ..mapping.tiled_map import TiledMap, coloured_legend
 
     if '://' not in args.map and not Path(args.map).exists():
         raise LandcoverError(f'{args.map} does not exist: name the class map that predict wrote')
     confidence = args.confidence or _confidence_beside(args.map)
-    source = ClassMap(args.map, confidence, coloured_legend(args.map))
-    return ClassMap(
+    source = TiledMap(args.map, confidence, coloured_legend(args.map))
+    return TiledMap(
         args.map,
         confidence,
         source.legend,

@@ -21,11 +21,11 @@ from ..grid import PixelGrid, PixelWindow
 from ..legend import LEGEND, Legend
 from ..rasters.opening import open_raster
 from ..rasters.outputs import write_whole
+from ..rasters.pixel_size import HECTARE, ellipsoid, metres_per_unit
 from ..rasters.reading import read_window
 from ..rasters.streaming import in_order
 from .change_raster import NOT_COMPARED, UNCHANGED
 from .class_map import CACHE_BYTES
-from .ground import HECTARE, ellipsoid
 
 #: Rows of a strip.
 ROWS = 512
@@ -118,7 +118,7 @@ def _hectares(geometries: NDArray[np.object_], grid: PixelGrid) -> NDArray[np.fl
     if grid.crs.is_geographic:
         geod = ellipsoid(grid)
         return np.array([abs(geod.geometry_area_perimeter(g)[0]) / HECTARE for g in geometries])
-    return np.asarray(shapely.area(geometries) * grid.crs.linear_units_factor[1] ** 2 / HECTARE, dtype=np.float64)
+    return np.asarray(shapely.area(geometries) * metres_per_unit(grid) ** 2 / HECTARE, dtype=np.float64)
 
 
 def _polygons(path: Path, grid: PixelGrid, progress: bool) -> Iterator[list[tuple[int, shapely.Geometry]]]:

@@ -18,9 +18,9 @@ from ..legend import LEGEND, NODATA, PARENTS, UNKNOWN, lookup_table
 from ..rasters.landcover import SourceLegend, sample_values
 from ..rasters.opening import address, check_whole, open_raster
 from ..rasters.outputs import PathLike
+from ..rasters.pixel_size import HECTARE, pixel_areas
 from ..rasters.reading import read_window
 from ..rasters.streaming import in_order
-from .ground import pixel_areas
 from .zones import Zones, pixels_inside
 
 #: Pixels that are read at a time: memory does not grow with the map.
@@ -67,7 +67,7 @@ class ClassMap:
     @cached_property
     def row_areas(self) -> NDArray[np.float64]:
         """Hectares of a pixel of each row, shape ``(height,)``."""
-        return pixel_areas(self.grid)
+        return pixel_areas(self.grid) / HECTARE
 
     def strips(self) -> list[PixelWindow]:
         """Windows over the full width that cover the map from north to south."""

@@ -19,10 +19,10 @@ from ..rasters.labels import Aggregation, fine_factor, read_labels
 from ..rasters.landcover import SourceLegend
 from ..rasters.opening import address, check_whole, open_raster
 from ..rasters.outputs import PathLike
+from ..rasters.pixel_size import HECTARE, pixel_areas
 from ..rasters.reading import GDAL_ERRORS, same_ground
 from ..rasters.streaming import in_order
 from .class_map import CACHE_BYTES, class_table
-from .ground import pixel_areas
 from .zones import pixels_inside
 
 #: Tiles are a multiple of this, the tile of the change raster.
@@ -164,7 +164,7 @@ def transitions(overlay: Overlay, write: Callable[[Tile], None] | None = None, *
     """
     k = LEGEND.num_classes
     pixels, areas, unknown = np.zeros((k, k), dtype=np.int64), np.zeros((k, k)), 0
-    row_areas = pixel_areas(overlay.grid)
+    row_areas = pixel_areas(overlay.grid) / HECTARE
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
         for tile in in_order(overlay.read, overlay.tiles(), desc='comparing', unit='tile', progress=progress):
             pairs = tile.first.astype(np.int64) * k + tile.second

@@ -23,8 +23,8 @@ import shapely
 from numpy.typing import NDArray
 
 from ..grid import PixelGrid, PixelWindow
-from ..mapping.class_maps import ClassMap
 from ..mapping.polygonize import polygons_of
+from ..mapping.tiled_map import TiledMap
 from ..rasters.reading import read_window
 from ..rasters.streaming import in_order
 from .confident import NoiseModel
@@ -109,7 +109,7 @@ def rank(
     Raises:
         LandcoverError: If a raster cannot be read.
     """
-    source = ClassMap(rasters.pairs, rasters.margin, pair_legend())
+    source = TiledMap(rasters.pairs, rasters.margin, pair_legend())
     rates, found, area, order = noise.rates, 0, 0.0, itertools.count()
     kept: list[tuple[float, int, Suspect]] = []
     for batch in polygons_of(source, folder, progress=progress):

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from ..grid import PixelGrid, PixelWindow
 from ..legend import NODATA
-from .class_maps import ClassMap, pixel_metres, row_areas
+from ..rasters.pixel_size import pixel_areas, pixel_metres
 from .outlines import find_regions, outlines, straight_corners
+from .tiled_map import TiledMap
 
 
 class Pieces(NamedTuple):
@@ -71,7 +72,7 @@ SIDES: dict[str, tuple[tuple[int, int], Any]] = {
 
 
 def read_tile(
-    source: ClassMap, key: tuple[int, int], tiles: dict[tuple[int, int], PixelWindow], *, simplify: float | None
+    source: TiledMap, key: tuple[int, int], tiles: dict[tuple[int, int], PixelWindow], *, simplify: float | None
 ) -> Tile:
     """Read and outline one tile.
 
@@ -106,7 +107,7 @@ def read_tile(
 
 
 def _count(
-    source: ClassMap,
+    source: TiledMap,
     window: PixelWindow,
     labels: NDArray[np.int32],
     firsts: NDArray[np.int64],
@@ -115,7 +116,7 @@ def _count(
 ) -> Pieces:
     """The regions of a window with what each counts; the first pixel is counted in the whole map."""
     flat, size = labels.ravel(), len(firsts)
-    weights = np.repeat(row_areas(source.grid.subgrid(window)), window.width)
+    weights = np.repeat(pixel_areas(source.grid.subgrid(window)), window.width)
     confidence, known = np.zeros(size), np.zeros(size, dtype=np.int64)
     if (layer := source.confidence_in(window)) is not None:
         values, valid = layer

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from ..errors import LandcoverError
 from ..grid import PixelGrid
+from ..rasters.pixel_size import metres_per_unit
 from ..rasters.streaming import in_order
-from .class_maps import ClassMap, metres_per_unit
 from .pieces import Pieces, Tile, read_tile
 from .stitching import Stitcher
+from .tiled_map import TiledMap
 
 #: Edge of a tile in pixels.
 TILE = 1024
@@ -49,7 +50,7 @@ class Polygons(NamedTuple):
 
 
 def polygons_of(
-    source: ClassMap,
+    source: TiledMap,
     folder: Path,
     *,
     simplify: float | None = None,

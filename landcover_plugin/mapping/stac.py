@@ -27,8 +27,9 @@ from ..legend import NODATA, Legend
 from ..rasters.attribute_table import aux_path
 from ..rasters.identity import sha256
 from ..rasters.outputs import PathLike, cannot_write, write_whole
+from ..rasters.pixel_size import metres_per_unit
 from ..rasters.qml import qml_path
-from .class_maps import coloured_legend, metres_per_unit
+from .tiled_map import coloured_legend
 
 #: Extensions that pystac has no class for, or only an older one.
 _RASTER = 'https://stac-extensions.github.io/raster/v2.0.0/schema.json'

@@ -5,7 +5,6 @@ import re
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,8 +16,6 @@ from torch import Tensor
 from ..errors import LandcoverError
 from ..rasters.identity import sha256
 from ..rasters.layers import Kind
-from ..rasters.preview import write_preview
-from ..rasters.qml import qml_path, write_qml
 from ..rasters.staging import read_plan
 from ..rasters.stand_ins import local_copy
 from ..rasters.writing import MapFolder
@@ -26,17 +23,16 @@ from ..sampling.runs import Strip, StripRun, divide, join_runs
 from ..training.datamodule import CataloniaDataModule
 from ..training.prediction import block_cache_bytes
 from .engines import MIN_AGREEMENT, Engine, EngineName, Pending
-from .maps import MapJob, Tally, strips_of
+from .finishing import Effort, Extras, finish_maps
+from .maps import MapJob, strips_of
 from .memory import return_free_memory
 from .network import Augmentation
 from .options import SMOOTHNESS, MapOptions
 from .plan import area_of, settings_of
-from .progress import Progress, duration
+from .progress import Progress
 from .provenance import provenance
-from .report import report_of, write_report
 from .seams import Tidying
 from .session import Predicted, Session
-from .stac import item_path, write_stac
 from .starting import Start, find_patch_size, follow, start
 
 log = logging.getLogger(__name__)
@@ -105,8 +101,9 @@ class MapWriter(Callback):
         majority: int = 0,
         mmu: float = 0.0,
     ) -> None:
-        self.path, self.png, self.stac, self.overwrite = path, png, stac, overwrite
+        self.path, self.overwrite = path, overwrite
         self.batch_size, self.patch_size = batch_size, patch_size
+        self.extras = Extras(png=png, stac=stac)
         others = tuple(str(local_copy(path)) for path in ensemble)
         self.options = MapOptions(
             engine, min_agreement, tta, tuple(scales), others, temperature, smooth, smoothness, majority, mmu
@@ -140,13 +137,8 @@ class MapWriter(Callback):
             for region, path in zip(data.regions, paths, strict=True)
         ]
         for job in self.jobs:
-            job.folder.check(self._extras(job.folder.target), overwrite=self.overwrite)
+            job.folder.check(self.extras.paths(job.folder.target), overwrite=self.overwrite)
         data.runs_to_predict = lambda: self._begin(trainer, pl_module)
-
-    def _extras(self, target: Path) -> list[Path]:
-        """What is written beside the rasters of a map."""
-        picture = [target.with_suffix('.png')] if self.png else []
-        return [target.with_suffix('.json'), qml_path(target), *picture, *([item_path(target)] if self.stac else [])]
 
     def _start(self, trainer: Trainer, pl_module: LightningModule) -> Start:
         """Decide on engine and sizes: the first process does, and the others do as it does."""
@@ -268,72 +260,10 @@ class MapWriter(Callback):
         trainer.strategy.barrier('maps')
 
     def _publish(self, trainer: Trainer, pl_module: LightningModule, seconds: float) -> None:
-        data = data_of(trainer)
         jobs = {n: job for n, job in enumerate(self.jobs) if n not in self._finished}
-        tallies = {n: Tally.of(job) for n, job in jobs.items()}
-        if jobs and not any(tally.mapped for tally in tallies.values()):
-            for job in jobs.values():
-                job.folder.remove()
-            bounds = [job.region.grid.bounds(job.region.area) for job in jobs.values()]
-            raise LandcoverError(
-                f'no pixel of the area {bounds[0]} was measured: it is all nodata; '
-                'choose another bbox, or check --data.nodata'
-            )
-        tags = provenance(trainer, pl_module, data)
-        for number, job in jobs.items():
-            tally = tallies[number]
-            if not tally.mapped:
-                log.warning('%s is not written: nothing was measured there', job.folder.target)
-                job.folder.remove()
-                continue
-            begun = time.monotonic()
-            job.join(tags)
-            figures = self._figures(trainer, number, seconds, time.monotonic() - begun)
-            self._add_extras(job, report_of(job, self._plans[number], tags, figures, tally))
-            job.folder.publish()
-            self._tell(job, tally)
-        if self._todo:
-            mapped = sum(strip.window.height * strip.window.width for strip in self._todo) / 1e6
-            log.info('mapped %.1f Mpx in %s (%.2f Mpx/s)', mapped, duration(seconds), mapped / seconds)
-
-    def _add_extras(self, job: MapJob, report: dict[str, Any]) -> None:
-        """Make what lies beside the rasters."""
-        folder, target = job.folder.folder, job.folder.target
-        path = folder / target.with_suffix('.json').name
-        write_report(path, report)
-        job.folder.add(path)
-        job.folder.add(write_qml(folder / target.name, job.legend))
-        if self.png:
-            picture = folder / target.with_suffix('.png').name
-            write_preview(picture, folder / target.name, job.legend, overwrite=True)
-            job.folder.add(picture)
-        if self.stac:
-            job.folder.add(write_stac(folder / target.name))
-
-    def _figures(self, trainer: Trainer, number: int, seconds: float, joining: float) -> dict[str, Any]:
-        """What this run of the command did for a map."""
-        pixels = sum(s.window.height * s.window.width for s in self._todo if s.map == number)
-        return {
-            'pixels': pixels,
-            'pixels_of_earlier_runs': sum(s.height * s.width for s in self.jobs[number].strips) - pixels,
-            'seconds': round(seconds, 3),
-            'mpx_per_second': round(sum(s.window.height * s.window.width for s in self._todo) / 1e6 / seconds, 4),
-            'seconds_joining': round(joining, 3),
-            'processes': trainer.world_size,
-            'engines': self._trials.splitlines(),
-        }
-
-    def _tell(self, job: MapJob, tally: Tally) -> None:
-        area = job.region.area
-        for kind, target in job.folder.paths.items():
-            log.info('%s: %s (%d x %d px)', kind, target, area.width, area.height)
-        if tally.mapped < tally.wanted:
-            log.info('%.1f %% of the area was not measured and is no data', 100 * (1 - tally.mapped / tally.wanted))
-        if tally.holes:
-            log.warning(
-                '%d blocks could not be read and may be holes in %s: %s lists them',
-                len(tally.holes), job.folder.target.name, job.folder.target.with_suffix('.json')
-            )  # fmt: skip
+        tags = provenance(trainer, pl_module, data_of(trainer))
+        effort = Effort(self._todo, seconds, trainer.world_size, self._trials)
+        finish_maps(jobs, self._plans, tags, effort, self.extras)
 
     def _close_engine(self, pl_module: LightningModule) -> None:
         if self._engine is not None:

@@ -1,4 +1,4 @@
-"""How much ground a pixel covers, in hectares."""
+"""How much ground a pixel covers: metres and square metres."""
 
 import logging
 import math
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def pixel_areas(grid: PixelGrid) -> NDArray[np.float64]:
-    """Area of a pixel of each row in hectares, shape ``(grid.height,)``.
+    """Area of a pixel of each row in square metres, shape ``(grid.height,)``.
 
     In a projected CRS, that of the square in its plane; in degrees, that of the cell on the ellipsoid, exact (Snyder
     1987, https://doi.org/10.3133/pp1395, equation 3-12).
@@ -34,17 +34,16 @@ def pixel_areas(grid: PixelGrid) -> NDArray[np.float64]:
         >>> from rasterio.crs import CRS
         >>> utm = PixelGrid(CRS.from_epsg(32631), Affine(10, 0, 400000, 0, -10, 4600000), 2, 3)
         >>> pixel_areas(utm).tolist()
-        [0.01, 0.01]
+        [100.0, 100.0]
         >>> world = PixelGrid(CRS.from_epsg(4326), Affine(1, 0, -180, 0, -1, 90), 180, 360)
-        >>> f'{360 * pixel_areas(world).sum() / 100:,.0f} km2'
+        >>> f'{360 * pixel_areas(world).sum() / 1e6:,.0f} km2'
         '510,065,622 km2'
     """
     if grid.crs.is_geographic:
         return _cells_on_ellipsoid(grid)
     if not grid.crs.is_projected:
         raise LandcoverError(f'areas need a projected CRS or degrees, got {grid.crs}: warp the map (gdalwarp -t_srs)')
-    metres = grid.crs.linear_units_factor[1]
-    return np.full(grid.height, math.prod(grid.res) * metres**2 / HECTARE)
+    return np.full(grid.height, math.prod(grid.res) * metres_per_unit(grid) ** 2)
 
 
 def _cells_on_ellipsoid(grid: PixelGrid) -> NDArray[np.float64]:
@@ -57,7 +56,22 @@ def _cells_on_ellipsoid(grid: PixelGrid) -> NDArray[np.float64]:
     else:
         e = math.sqrt(1 - (b / a) ** 2)
         zone = b * b / 2 * (sine / (1 - (e * sine) ** 2) + np.arctanh(e * sine) / e)
-    return -np.diff(zone) * grid.res[0] * degree / HECTARE
+    return -np.diff(zone) * grid.res[0] * degree
+
+
+def metres_per_unit(grid: PixelGrid) -> float:
+    """Metres in a unit of a projected CRS."""
+    return float(grid.crs.linear_units_factor[1])
+
+
+def pixel_metres(grid: PixelGrid) -> tuple[float, float]:
+    """Width and height of a pixel in metres; in degrees, in the middle row on a sphere of the larger radius."""
+    xres, yres = grid.res
+    if grid.crs.is_projected:
+        return xres * metres_per_unit(grid), yres * metres_per_unit(grid)
+    radius = ellipsoid(grid).a
+    middle = grid.origin[1] - grid.height / 2 * yres
+    return math.radians(xres) * radius * math.cos(math.radians(middle)), math.radians(yres) * radius
 
 
 def ellipsoid(grid: PixelGrid) -> pyproj.Geod:

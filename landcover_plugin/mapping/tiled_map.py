@@ -1,13 +1,11 @@
-"""A finished class map, read tile by tile: codes, confidence, the area of its pixels."""
+"""A finished class map, read tile by tile: codes and confidence."""
 
-import math
 import os
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pyproj import CRS
 from rasterio.enums import ColorInterp
 
 from ..errors import LandcoverError
@@ -46,7 +44,7 @@ class Area(Protocol):
 
 
 @dataclass(frozen=True)
-class ClassMap:
+class TiledMap:
     """A class map on disk.
 
     Args:
@@ -182,49 +180,3 @@ def _read(path: PathLike, window: PixelWindow) -> NDArray[Any]:
 
 def _grown(window: PixelWindow, pixels: int) -> PixelWindow:
     return PixelWindow(window.row - pixels, window.col - pixels, window.height + 2 * pixels, window.width + 2 * pixels)
-
-
-def row_areas(grid: PixelGrid) -> NDArray[np.float64]:
-    """Square metres of a pixel in each row of a grid, shape ``(height,)``.
-
-    In degrees, the area on the ellipsoid between two parallels and two meridians (Snyder 1987, Map Projections,
-    https://doi.org/10.3133/pp1395, equation 3-12: the authalic q).
-
-    Examples:
-        >>> from affine import Affine
-        >>> degrees = PixelGrid(CRS.from_epsg(4326), Affine(180, 0, -180, 0, -90, 90), 2, 2)
-        >>> int(row_areas(degrees).sum() * 2 / 1e6)  # square kilometres of the earth
-        510065621
-    """
-    if grid.crs.is_projected:
-        return np.full(grid.height, math.prod(grid.res) * metres_per_unit(grid) ** 2)
-    major, minor = _radii(grid)
-    e = math.sqrt(1 - (minor / major) ** 2)
-    edges = grid.origin[1] - np.arange(grid.height + 1) * grid.res[1]
-    sine = np.sin(np.radians(edges))
-    q = sine / (1 - (e * sine) ** 2) + (np.arctanh(e * sine) / e if e else sine)
-    return minor**2 / 2 * math.radians(grid.res[0]) * -np.diff(q)
-
-
-def _radii(grid: PixelGrid) -> tuple[float, float]:
-    """Half axes of the ellipsoid in metres."""
-    ellipsoid = CRS(grid.crs.to_wkt()).ellipsoid
-    if ellipsoid is None:
-        raise LandcoverError(f'areas need a CRS on the earth, the map is in {grid.crs}: assign the right one')
-    return ellipsoid.semi_major_metre, ellipsoid.semi_minor_metre
-
-
-def metres_per_unit(grid: PixelGrid) -> float:
-    """Metres in a unit of a projected CRS."""
-    return float(grid.crs.linear_units_factor[1])
-
-
-def pixel_metres(grid: PixelGrid) -> tuple[float, float]:
-    """Width and height of a pixel in metres; in degrees, in the middle row on a sphere of the larger radius."""
-    xres, yres = grid.res
-    if grid.crs.is_projected:
-        return xres * metres_per_unit(grid), yres * metres_per_unit(grid)
-    radius, _ = _radii(grid)
-    middle = grid.origin[1] - grid.height / 2 * yres
-    north = math.radians(yres) * radius
-    return math.radians(xres) * radius * math.cos(math.radians(middle)), north
