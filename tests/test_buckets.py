@@ -8,12 +8,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
 from bucket_servers import SECRETS, Proxy, emulator, make_bucket, s3_environment, without_buckets
 from conftest import write_raster
 from rasterio.cache import invalidate_all
+from test_audit import QUICK
 
 from landcover_plugin.commands.buckets import outputs_in_buckets
 from landcover_plugin.datasets.simulated import Scene
@@ -471,3 +473,17 @@ def test_the_whole_way_on_a_bucket(kind: str, request: pytest.FixtureRequest, sc
         assert json.loads(read(f'{bucket}/differences/components.json'))
         assert json.loads(read(f'{bucket}/model/model.json'))
     assert not any(secret in run.said for secret in SECRETS.values())
+
+
+@pytest.mark.slow
+def test_an_audit_is_written_to_a_bucket(s3: Proxy, scene: Scene, tmp_path: Path) -> None:
+    run = Commands(dict(os.environ) | {'OMP_NUM_THREADS': '1'}, tmp_path)
+    for file in scene.label.parent.glob('*.tif'):
+        put(file, f's3://land/audit/data/{file.name}')
+    told = run('audit', '--output=s3://land/audit/a.gpkg', '--folds=2', '--data.root=s3://land/audit/data', *QUICK)
+    assert 's3://land/audit/a.gpkg: layer suspects' in told
+    kept = names('s3://land/audit')
+    assert {'a.gpkg', 'a.json'} <= set(kept) and len(json.loads(read('s3://land/audit/a.json'))['folds']) == 2
+    get('s3://land/audit/a.gpkg', tmp_path / 'a.gpkg')
+    frame = gpd.read_file(tmp_path / 'a.gpkg', layer='suspects')
+    assert set(frame['picture_201804']) <= {f'a_pictures/{name}' for name in names('s3://land/audit/a_pictures')}
