@@ -420,6 +420,63 @@ def test_a_bbox_in_degrees_that_lies_elsewhere(capsys, trained, tmp_path):
     assert 'which cover [1.80' in error_of(capsys, 'predict', *args)
 
 
+def test_degrees_where_metres_are_expected(capsys, trained, tmp_path):
+    args = [f'--ckpt_path={trained}', '--data.bbox=[1.81, 41.51, 1.83, 41.52]', f'--output.path={tmp_path}/m.tif']
+    assert error_of(capsys, 'predict', *args).endswith('; degrees are given by bbox_wgs84')
+
+
+@pytest.mark.parametrize('command', cli.COMMANDS)
+def test_a_command_without_arguments_says_what_it_needs(command, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = cli.main([command])
+    except SystemExit as left:
+        code = left.code
+    assert code in (1, 2)
+    assert 'error: ' in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_the_last_checkpoint_that_is_named_counts(capsys, trained, tmp_path):
+    args = [f'--ckpt_path={trained}', '--ckpt_path', f'{tmp_path}/nope.ckpt', f'--output.path={tmp_path}/m.tif']
+    assert f'checkpoint {tmp_path}/nope.ckpt does not exist' in error_of(capsys, 'predict', *args)
+    args[2] = ''
+    assert 'predict needs --ckpt_path' in error_of(capsys, 'predict', *args[1:])
+
+
+@pytest.mark.parametrize(
+    ('arg', 'sentence'),
+    [
+        ('--trainer.accelerator=gpu', 'No supported gpu backend found; --trainer.accelerator,'),
+        ('--trainer.devices=0', 'the trainer cannot do what its settings ask for'),
+        ('--trainer.strategy=ddpp', "invalid strategy name: `strategy='ddpp'`"),
+        ('--output.batch_size=-1', 'output.batch_size must be at least 1, got -1'),
+        ('--output.min_agreement=2', 'min_agreement must be a share of pixels in [0, 1], got 2'),
+        ('--output.patch_size=7', 'output.patch_size must be more than the overlap of windows, 8 px, got 7'),
+        ('--data.overlap=-1', 'overlap must be in [0, 32) px, the patch size, got -1'),
+        ('--model=modls:/x/1', '--model takes a model of a registry, models:/NAME/ALIAS, got modls:/x/1'),
+    ],
+)
+def test_settings_that_cannot_be_are_told_before_mapping(capsys, trained, tmp_path, arg, sentence):
+    if arg == '--trainer.accelerator=gpu' and torch.accelerator.is_available():
+        pytest.skip('there is a GPU')
+    assert sentence in error_of(capsys, 'predict', f'--ckpt_path={trained}', f'--output.path={tmp_path}/m.tif', arg)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_map_needs_a_name(capsys, trained):
+    assert error_of(capsys, 'predict', f'--ckpt_path={trained}') == 'landcover: error: --output.path must be given'
+
+
+def test_a_learning_rate_is_looked_at_before_the_ground(capsys, good, tmp_path):
+    runs = f'--trainer.default_root_dir={tmp_path}'
+    told = error_of(capsys, 'fit', f'--data.root={good}', runs, '--model.lr=-1', '--model.weights=false')
+    assert 'lr must be > 0' in told and not list(tmp_path.iterdir())
+
+
+def test_rasters_that_are_not_there(capsys, tmp_path):
+    assert f'{tmp_path}/a.tif does not exist' in error_of(capsys, 'areas', f'{tmp_path}/a.tif')
+
+
 def test_value_of_the_wrong_type(capsys):
     assert 'data.batch_size' in error_of(capsys, 'fit', '--data.batch_size=many')
 

@@ -286,10 +286,14 @@ def test_without_the_client(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ('--project=X', 'a project is named by 6 to 30 lower-case letters, digits and'),
         ('--region=mars', "'mars' is no region"),
         ('--machine=n1-standard-4', 'n1-standard-4 is no machine with A100 devices: choose one of a2-highgpu-1g'),
+        ('--machine=foo', 'foo is no machine with A100 devices'),
         ('--hours=0', 'more than 0 and at most 168 hours'),
         ('--name=Upper', "got 'Upper'; give another by --name"),
         ('--data=data', 'data is not in a bucket: the job cannot see local files'),
-        ('--config=nowhere.yaml', 'nowhere.yaml cannot be read as YAML'),
+        (
+            '--config=nowhere.yaml',
+            'nowhere.yaml cannot be read (No such file or directory); name the YAML of a training',
+        ),
     ],
 )
 def test_what_cannot_be_asked_for(changed: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:

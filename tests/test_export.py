@@ -28,6 +28,7 @@ from landcover_plugin.mapping.export.exporting import export
 from landcover_plugin.mapping.export.formats import compare, probe
 from landcover_plugin.mapping.exported import open_export
 from landcover_plugin.mapping.network import MappingNetwork, Member
+from landcover_plugin.rasters.identity import sha256
 from landcover_plugin.training.task import LandCoverSegmentation, read_checkpoint
 from landcover_plugin.training.temperature import find_temperature, write_temperature
 
@@ -316,6 +317,28 @@ def test_checkpoints_of_something_else(
 def test_a_report_of_something_else(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ['export', checkpoint, '--output.path', tmp_path / 'model', '--report', tmp_path]
     assert 'is no report of landcover test' in error_of(capsys, *arguments)
+
+
+@pytest.mark.parametrize('command', ['export', 'register'])
+def test_a_report_of_another_checkpoint_is_refused(
+    command: str, checkpoint: Path, exported: Path, report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry = ('--registry', f'sqlite:///{tmp_path}/r.db', '--name', 'catalonia')
+    model = {
+        'export': (checkpoint, '--output.path', tmp_path / 'model', '--formats', 'pt2'),
+        'register': (exported, *registry),
+    }[command]
+    document = json.loads((report / 'scores.json').read_text())
+    document['metadata'] = {'checkpoint_file': {'sha256': 'f' * 64}}
+    path = tmp_path / 'scores.json'
+    path.write_text(json.dumps(document))
+    told = error_of(capsys, command, *model, '--report', path)
+    assert f'{path} scores another checkpoint (SHA-256 ffffffffffff…) than {model[0]}' in told
+    assert not (tmp_path / 'model').exists()
+    document['metadata']['checkpoint_file']['sha256'] = sha256(checkpoint)
+    path.write_text(json.dumps(document))
+    assert cli.main([str(a) for a in (command, *model, '--report', path)]) == 0
+    assert 'warning: the report' not in capsys.readouterr().err
 
 
 def test_parity_sees_what_is_wrong(network: MappingNetwork) -> None:

@@ -410,8 +410,8 @@ def test_another_setting_begins_anew(
         stop_after(patched, 3, RuntimeError('stop'))
         with pytest.raises(RuntimeError, match='stop'):
             predict(root, tmp_path / 'map.tif')
-    predict(root, tmp_path / 'map.tif', overlap=9, steps={'tidy': Majority()})
-    assert 'since this one differs in overlap, tidy' in messages.text
+    predict(root, tmp_path / 'map.tif', overlap=9, options={'majority': 3})
+    assert 'since this one differs in majority, overlap' in messages.text
 
 
 def test_an_older_map_stays_until_the_new_one_is_whole(

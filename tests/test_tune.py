@@ -90,6 +90,10 @@ def test_distributions_draw_within_what_was_said(tmp_path: Path) -> None:
         ('model.patience: {randint: [1.5, 3]}', 'randint takes whole numbers'),
         ('data.noise: {quniform: [0, 1, 0.3]}', 'whole steps between'),
         ('model.loss: {choice: [ce]}', 'two or more different values'),
+        (
+            'data.patch_size: {choice: [16, 32]}',
+            'data.patch_size cannot be searched: it decides which ground',
+        ),
         ('data.ratios: {choice: [[0.8, 0.1, 0.1], [0.6, 0.2, 0.2]]}', 'scores of different ground do not compare'),
         ('trainer.max_epochs: {randint: [1, 3]}', 'the search sets it'),
         ('model: {choice: [{lr: 1}, {lr: 2}]}\nmodel.lr: {uniform: [0, 1]}', 'model holds model.lr'),

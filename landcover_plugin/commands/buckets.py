@@ -126,7 +126,7 @@ def _with_defaults(command: str, args: list[str]) -> list[str]:
 def _in_yaml(args: Sequence[str], key: str) -> Any:
     """A setting of the output in the YAML files among the arguments."""
     found = None
-    for option, value in zip(args, [*args[1:], ''], strict=True):
+    for option, value in zip(args, [*args[1:], ''], strict=False):
         name, equals, own = option.partition('=')
         file = Path(own if equals else value)
         if name in ('-c', '--config') and file.is_file():
@@ -144,7 +144,7 @@ def _in_yaml(args: Sequence[str], key: str) -> Any:
 def _value(args: Sequence[str], option: str) -> str | None:
     """The last value of an option."""
     found = None
-    for name, following in zip(args, [*args[1:], None], strict=True):
+    for name, following in zip(args, [*args[1:], None], strict=False):
         if name == option:
             found = following
         elif name.startswith(f'{option}='):

@@ -33,18 +33,25 @@ _NOT_FROM_CHECKPOINT = (
 
 
 def named_checkpoint(args: list[str]) -> str | None:
-    """The checkpoint that the arguments or the YAML files among them name."""
+    """The checkpoint that the arguments or the YAML files among them name last.
+
+    Examples:
+        >>> named_checkpoint(['--ckpt_path', 'a.ckpt', '--ckpt_path=b.ckpt'])
+        'b.ckpt'
+        >>> named_checkpoint(['--ckpt_path', '--data.root=data']) is None
+        True
+    """
     found = None
-    pairs = [(a.split('=', 1) if '=' in a else [a, b]) for a, b in zip(args, [*args[1:], ''], strict=True)]
+    pairs = [(a.split('=', 1) if '=' in a else [a, b]) for a, b in zip(args, [*args[1:], ''], strict=False)]
     for name, value in pairs:
-        if name == '--ckpt_path':
-            return value
+        if name == '--ckpt_path' and value and not value.startswith('--'):
+            found = value
         if name in ('-c', '--config') and Path(value).is_file():
             try:
                 content = yaml.safe_load(Path(value).read_text())
             except (yaml.YAMLError, UnicodeDecodeError) as e:
                 raise LandcoverError(f'{value} is not valid YAML: {" ".join(str(e).split())}') from e
-            found = content.get('ckpt_path') if isinstance(content, Mapping) else None
+            found = content.get('ckpt_path', found) if isinstance(content, Mapping) else found
     return found
 
 
@@ -56,10 +63,17 @@ def registered_as_checkpoint(args: list[str]) -> list[str]:
         ['--ckpt_path', 'models:/catalonia/champion', '--model.lr=1']
         >>> registered_as_checkpoint(['--model=models:/catalonia/3'])
         ['--ckpt_path=models:/catalonia/3']
+
+    Raises:
+        LandcoverError: If the address is of another kind.
     """
+    for a, b in zip(args, [*args[1:], ''], strict=False):
+        address = b if a == '--model' else a.removeprefix('--model=') if a.startswith('--model=') else ''
+        if ':/' in address and not address.startswith(PREFIX):
+            raise LandcoverError(f'--model takes a model of a registry, {PREFIX}NAME/ALIAS, got {address}')
     options = [
         '--ckpt_path' if a == '--model' and b.startswith(PREFIX) else a
-        for a, b in zip(args, [*args[1:], ''], strict=True)
+        for a, b in zip(args, [*args[1:], ''], strict=False)
     ]
     return [re.sub(f'^--model={PREFIX}', f'--ckpt_path={PREFIX}', a) for a in options]
 

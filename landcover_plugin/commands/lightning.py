@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ..errors import LandcoverError
 from ..evaluation.calibrator import TemperatureCalibration
@@ -198,6 +199,17 @@ class LandcoverCLI(LightningCLI):
         if config.resume:
             self._resume(config)
 
+    def _instantiate_trainer(self, config: Any, callbacks: Any) -> Trainer:
+        """The trainer.
+
+        Raises:
+            LandcoverError: If this machine, or Lightning, lacks what the settings ask for.
+        """
+        try:
+            return super()._instantiate_trainer(config, callbacks)
+        except (MisconfigurationException, ValueError) as error:
+            raise _refused(error) from error
+
     def instantiate_classes(self) -> None:
         """Make trainer, task and data; the YAML of the run keeps the address of a bucket."""
         super().instantiate_classes()
@@ -220,7 +232,9 @@ class LandcoverCLI(LightningCLI):
         if config.trainer.logger in (None, True) and config.checkpoint.dirpath is None:
             config.trainer.logger = Namespace(
                 class_path='lightning.pytorch.loggers.TensorBoardLogger',
-                init_args=Namespace(save_dir=str(root), name=str(run.parent.relative_to(root)), version=run.name),
+                init_args=Namespace(
+                    save_dir=str(root), name=str(run.parent.relative_to(root)), version=_version(run.name)
+                ),
             )
 
     def before_fit(self) -> None:
@@ -254,6 +268,8 @@ class LandcoverCLI(LightningCLI):
         """
         try:
             super()._run_subcommand(subcommand)
+        except MisconfigurationException as error:
+            raise _refused(error) from error
         except (RuntimeError, OSError, EOFError) as error:
             happened = self.datamodule.killed_worker(error) or lost_process(error, self.trainer)
             if happened is None:
@@ -320,8 +336,22 @@ def fit_settings(args: list[str]) -> str:
     return text
 
 
+def _refused(error: Exception) -> LandcoverError:
+    """What Lightning says of settings of the trainer that do not go with each other or with this machine."""
+    return LandcoverError(
+        f'the trainer cannot do what its settings ask for: {" ".join(str(error).split()).rstrip(".!")}; '
+        '--trainer.accelerator, --trainer.devices and --trainer.strategy auto take what this machine has'
+    )
+
+
 def _channels_of(data: CataloniaDataModule) -> int:
     return data.in_channels
+
+
+def _version(folder: str) -> int | str:
+    """What Lightning calls the run of a folder: the number behind version_, else its name."""
+    number = folder.removeprefix('version_')
+    return int(number) if number.isdecimal() and folder == f'version_{int(number)}' else folder
 
 
 def _names_of(data: CataloniaDataModule) -> list[str]:
@@ -341,6 +371,7 @@ def quieten() -> None:
         'callbacks used to create the checkpoint',
         'smaller than the logging interval',
         "LightningCLI's args parameter",
+        'sync_dist=True',  # metrics of torchmetrics are those of all processes
     )
     for text in expected:
         warnings.filterwarnings('ignore', message=f'.*{text}.*')

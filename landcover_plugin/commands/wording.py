@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 _VALUE = re.compile(r'Parser key "([\w.]+)".*\b(?:Got|Given) value: (.*)$')
+_MISSING = re.compile(r'following arguments are required: (.+)$')
 _UNKNOWN = re.compile(r"(?:arguments: --|option ')([\w.]+)")
 
 _WORDS = {
@@ -34,6 +35,10 @@ def sentence(parser: argparse.ArgumentParser, message: str) -> str:
         "data.seasons must be separate or stack, got stacks; did you mean 'stack'?"
     """
     text = ' '.join(message.split())
+    if missing := _MISSING.search(text):
+        names = ' and '.join(f'--{name.partition(".")[2] or name}' for name in missing[1].split(', '))
+        return f'{names} must be given'
+    text = re.sub(r'^Parser key "([\w.]+)": (File does not exist)', r'--\1: \2', text)
     keys = dict(_keys(parser))
     if (found := _VALUE.search(text)) and (allowed := type_words(hint := keys.get(found[1]))):
         key, value = found.groups()

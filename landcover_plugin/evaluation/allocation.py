@@ -47,6 +47,8 @@ def allocate(
     size = np.asarray(pixels, dtype=np.int64)
     if allocation not in ALLOCATIONS:
         raise LandcoverError(f'allocation must be one of {", ".join(ALLOCATIONS)}, got {allocation!r}')
+    if n < 1:
+        raise LandcoverError(f'a sample has at least 1 point, got {n}: raise --n')
     floor = np.minimum(minimum, size)
     if minimum < 0 or n < max(floor.sum(), 1):
         raise LandcoverError(

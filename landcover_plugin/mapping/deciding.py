@@ -43,7 +43,8 @@ def decide(sums: NDArray[np.float32], weights: NDArray[np.float32], kinds: Colle
     broken = _decide(sums, weights, *(out.get(kind, unwanted) for kind in layers))
     if broken:
         raise LandcoverError(
-            f'the network gave NaN at {broken} pixels: map with 32-bit precision, or choose another checkpoint'
+            f'the network gave NaN at {broken} pixels: the checkpoint is damaged, its training diverged, or it needs '
+            'more than 16 bits; map with --trainer.precision 32 or choose another checkpoint'
         )
     return out
 

@@ -127,7 +127,7 @@ def finish_maps(
         _tell(job, tally)
     if effort.strips:
         log.info(
-            'mapped %.1f Mpx in %s (%.2f Mpx/s)', effort.mpx, duration(effort.seconds), effort.mpx / effort.seconds
+            'mapped %.3g Mpx in %s (%.3g Mpx/s)', effort.mpx, duration(effort.seconds), effort.mpx / effort.seconds
         )
 
 

@@ -60,6 +60,8 @@ class MapOptions:
     def __post_init__(self) -> None:
         if self.engine not in (*ENGINES, 'auto'):
             raise LandcoverError(f'engine must be auto or one of {", ".join(ENGINES)}, got {self.engine!r}')
+        if not 0 <= self.min_agreement <= 1:
+            raise LandcoverError(f'min_agreement must be a share of pixels in [0, 1], got {self.min_agreement:g}')
         if not isinstance(self.temperature, str):
             check_temperature(self.temperature)
         elif self.temperature != 'auto':
@@ -108,9 +110,13 @@ class MapOptions:
         return _Steps(steps) if steps else None
 
     def record(self, checkpoint: str | os.PathLike[str] | None) -> dict[str, Any]:
-        """What decides the probabilities beside the engine, as JSON: members of the ensemble by their checksums."""
+        """What decides the map beside the engine, as JSON: members of the ensemble by their checksums."""
         return {
             'tta': self.tta,
+            'smooth': self.smooth,
+            'smoothness': self.smoothness,
+            'majority': self.majority,
+            'mmu': self.mmu,
             'scales': [float(scale) for scale in self.scales],
             'ensemble': [sha256(path) for path in self.ensemble],
             'temperature': self.temperature_of(checkpoint),

@@ -128,7 +128,7 @@ def _heights(probabilities: Floats, covered: Flags) -> Floats:
     """Logits above that of the least probability, so that an absent class is exactly 0; 0 where not covered."""
     p = np.where(covered, probabilities, np.float32(LEAST))
     if np.isnan(p.max()):
-        raise LandcoverError('the network gave NaN: map with 32-bit precision, or choose another checkpoint')
+        raise LandcoverError('the network gave NaN: the checkpoint is damaged or diverged; choose another one')
     np.clip(p, np.float32(LEAST), np.float32(1 - LEAST), out=p)
     return np.maximum(_logits(p) - _FLOOR, np.float32(0))
 

@@ -101,6 +101,9 @@ class MapWriter(Callback):
         majority: int = 0,
         mmu: float = 0.0,
     ) -> None:
+        for name, value in (('batch_size', batch_size), ('patch_size', patch_size)):
+            if isinstance(value, int) and value < 1:
+                raise LandcoverError(f'output.{name} must be at least 1, got {value}')
         self.path, self.overwrite = path, overwrite
         self.batch_size, self.patch_size = batch_size, patch_size
         self.extras = Extras(png=png, stac=stac)
@@ -149,6 +152,11 @@ class MapWriter(Callback):
             found = self.patch_size
             if found == 'auto':
                 found = find_patch_size(network, data, self.options) if trainer.is_global_zero else 0
+            elif found <= overlap:
+                raise LandcoverError(
+                    f'output.patch_size must be more than the overlap of windows, {overlap} px, got {found}; choose '
+                    'larger windows, or less overlap by --data.overlap'
+                )
             data.settings.patch_size, data.settings.overlap = world.broadcast(found), overlap
         if trainer.is_global_zero:
             earlier = read_plan(self.jobs[0].folder.folder)
@@ -167,8 +175,6 @@ class MapWriter(Callback):
             'engine': None if self._engine is None else self._engine.name,
             'device': trainer.strategy.root_device.type,
             'layers': list(self.kinds),
-            'refine': repr(self.refine),
-            'tidy': repr(self.tidy),
             **self.options.record(path),
         }
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..mapping.export.exporting import export
+from ..mapping.export.exporting import CHECKPOINT, check_scores, export, read_scores
 from ..mapping.export.formats import Format
 from ..mapping.exported import ExportedModel, is_export, open_export
 
@@ -26,10 +26,14 @@ def as_export(
         report: Report of ``landcover test``, for the card of a checkpoint.
 
     Raises:
-        LandcoverError: If it can be neither read nor exported.
+        LandcoverError: If it can be neither read nor exported, or the report is that of another model.
     """
     if is_export(model):
-        return open_export(model)
+        exported = open_export(model)
+        if report is not None:
+            digests = {exported.facts['checkpoint']['sha256'], exported.facts['files'][CHECKPOINT]['sha256']}
+            check_scores(read_scores(report), digests, report=report, model=model)
+        return exported
     logging.getLogger('torch').setLevel(logging.ERROR)
     export(model, folder, formats=formats, report=report)
     return open_export(folder)

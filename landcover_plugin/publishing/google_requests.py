@@ -123,13 +123,12 @@ def custom_job(
     Raises:
         LandcoverError: If the machine is none of these, or the time is not positive.
     """
-    if machine not in MACHINES:
-        raise LandcoverError(f'{machine} is no machine with A100 devices: choose one of {", ".join(MACHINES)}')
+    count = devices_of(machine)
     if not 0 < hours <= 168:
         raise LandcoverError(f'a job runs for more than 0 and at most 168 hours (7 days), got {hours:g}')
-    kind, count = machine.removeprefix('a2-').removesuffix('g').split('-')
+    kind = machine.split('-')[1]
     pool = {
-        'machineSpec': {'machineType': machine, 'acceleratorType': DEVICES[kind], 'acceleratorCount': int(count)},
+        'machineSpec': {'machineType': machine, 'acceleratorType': DEVICES[kind], 'acceleratorCount': count},
         'replicaCount': '1',
         'diskSpec': {'bootDiskType': 'pd-ssd', 'bootDiskSizeGb': 200},
         'containerSpec': {'imageUri': image, 'args': list(arguments)},
@@ -147,10 +146,15 @@ def custom_job(
 def devices_of(machine: str) -> int:
     """How many devices a machine has.
 
+    Raises:
+        LandcoverError: If it is none of :data:`MACHINES`.
+
     Examples:
         >>> devices_of('a2-highgpu-4g')
         4
     """
+    if machine not in MACHINES:
+        raise LandcoverError(f'{machine} is no machine with A100 devices: choose one of {", ".join(MACHINES)}')
     return int(machine.rpartition('-')[2].removesuffix('g'))
 
 

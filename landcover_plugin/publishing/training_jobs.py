@@ -57,7 +57,9 @@ def _read(path: Path) -> str:
     try:
         text = path.read_text(encoding='utf-8')
         content = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise LandcoverError(f'{path} cannot be read ({error.strerror}); name the YAML of a training') from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise LandcoverError(f'{path} cannot be read as YAML: {" ".join(str(error).split())}') from error
     if not isinstance(content, Mapping):
         raise LandcoverError(f'{path} is no YAML of landcover fit: it holds no settings')

@@ -166,6 +166,8 @@ def _open(path: str, **options: str) -> DatasetReader:
         with server_settings(path):
             return rasterio.open(path, **options)
     except RasterioIOError as e:
+        if not path.startswith('/vsi') and not Path(path).exists():
+            raise LandcoverError(f'{path} does not exist: check the path') from e
         way_out = 'check the address and your credentials' if on_server(path) else 'fetch it again, or leave it out'
         raise LandcoverError(f'{address(path)} cannot be opened as a raster ({_first_line(e)}); {way_out}') from e
 

@@ -89,7 +89,11 @@ def area_of(
     area = wanted.intersection(grid.full)
     if area.is_empty:
         cover, where = ([float(v) for v in grid.bounds()], str(grid.crs)) if bbox else (_degrees(grid), 'degrees')
-        raise LandcoverError(f'the bbox {bbox or bbox_wgs84} lies outside the mosaics, which cover {cover} in {where}')
+        degrees = bbox and grid.crs.is_projected and all(abs(v) <= 180 for v in bbox)
+        raise LandcoverError(
+            f'the bbox {bbox or bbox_wgs84} lies outside the mosaics, which cover {cover} in {where}'
+            f'{"; degrees are given by bbox_wgs84" if degrees else ""}'
+        )
     if area != wanted:
         log.warning('the bbox reaches beyond the mosaics; the map covers %s', grid.bounds(area))
     return area

@@ -24,8 +24,9 @@ KINDS = {'choice': 0, 'uniform': 2, 'loguniform': 2, 'randint': 2, 'quniform': 3
 GROUND = {
     f'data.{name}'
     for name in (
-        'root', 'ratios', 'block_size', 'split_seed', 'folds', 'fold', 'blocks', 'source_legend', 'aggregation',
-        'aggregation_weights', 'unknown_labels', 'damaged', 'min_labelled', 'min_valid', 'max_water',
+        'root', 'ratios', 'block_size', 'split_seed', 'folds', 'fold', 'blocks', 'patch_size', 'patch_sizes',
+        'source_legend', 'aggregation', 'aggregation_weights', 'unknown_labels', 'damaged', 'min_labelled', 'min_valid',
+        'max_water',
     )
 }  # fmt: skip
 

@@ -26,6 +26,8 @@ def check_settings(settings: Any) -> None:
     for name in ('patch_size', 'batch_size', 'length', 'block_size', 'crop'):
         if s[name] is not None and s[name] < 1:
             raise LandcoverError(f'{name} must be at least 1, got {s[name]}')
+    if s.overlap is not None and s.overlap < 0:
+        raise LandcoverError(f'overlap must be in [0, {s.patch_size}) px, the patch size, got {s.overlap}')
     smallest = min(s.patch_sizes or [s.patch_size])
     if smallest < 1:
         raise LandcoverError(f'patch_sizes must be at least 1, got {s.patch_sizes}')

@@ -19,6 +19,16 @@ MOMENTUM = 0.9
 _COLD = 0.01
 
 
+def check_rates(lr: float, weight_decay: float) -> None:
+    """Refuse numbers with which nothing can be learned.
+
+    Raises:
+        LandcoverError: If one is out of range.
+    """
+    if not lr > 0 or not weight_decay >= 0:
+        raise LandcoverError(f'lr must be > 0 and weight_decay >= 0, got {lr} and {weight_decay}')
+
+
 def make_optimizer(name: OptimizerName, parameters: Iterable[Any], *, lr: float, weight_decay: float) -> Optimizer:
     """An optimiser by name.
 
@@ -33,8 +43,7 @@ def make_optimizer(name: OptimizerName, parameters: Iterable[Any], *, lr: float,
     """
     if name not in get_args(OptimizerName):
         raise LandcoverError(f'optimizer_name must be one of {", ".join(get_args(OptimizerName))}, got {name!r}')
-    if not lr > 0 or not weight_decay >= 0:
-        raise LandcoverError(f'lr must be > 0 and weight_decay >= 0, got {lr} and {weight_decay}')
+    check_rates(lr, weight_decay)
     makers: dict[str, Callable[[], Optimizer]] = {
         'adam': lambda: Adam(parameters, lr=lr),
         'adamw': lambda: AdamW(parameters, lr=lr, weight_decay=weight_decay),

@@ -121,7 +121,7 @@ def _end(trainer: Trainer) -> Iterator[str]:
     if trainer.max_steps > 0:
         yield f'after {trainer.max_steps:,} steps at most'
     if trainer.max_epochs is not None and trainer.max_epochs > 0:
-        yield f'after {trainer.max_epochs} epochs at most'
+        yield f'after {trainer.max_epochs} {"epoch" if trainer.max_epochs == 1 else "epochs"} at most'
     for stop in (c for c in trainer.callbacks if isinstance(c, EarlyStopping)):  # type: ignore[attr-defined]
         yield f'earlier when {stop.monitor} has not improved for {stop.patience}'
     if isinstance(kept := trainer.checkpoint_callback, ModelCheckpoint) and kept.monitor:

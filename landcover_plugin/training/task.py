@@ -29,7 +29,7 @@ from .compiling import Compiled
 from .divergence import lost
 from .losses import LandCoverLoss, build_loss
 from .metrics import IntArray, Scores
-from .optimization import OptimizerName, Schedule, make_optimizer, make_schedule
+from .optimization import OptimizerName, Schedule, check_rates, make_optimizer, make_schedule
 from .strata import STRATA, StrataConfusion, strata
 from .tuning import FreezeEncoder, parameter_groups
 
@@ -134,6 +134,7 @@ class LandCoverSegmentation(SemanticSegmentation):
                 f'the legend has {LEGEND.num_classes} codes of which {NODATA} is ignored; drop num_classes and '
                 f'ignore_index (got {num_classes} and {ignore_index})'
             )
+        check_rates(lr, weight_decay)
         backbone = backbone or DEFAULT_BACKBONE[model]
         super().__init__(
             model,  # type: ignore[arg-type] # the parent knows fewer names

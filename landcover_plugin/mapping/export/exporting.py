@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,8 @@ def export(
     target = check_export_folder(folder, overwrite=overwrite)
     scores = None if report is None else read_scores(report)
     checkpoint = local_copy(checkpoint)
+    if scores is not None:
+        check_scores(scores, {sha256(checkpoint)}, report=report, model=checkpoint)
     state = read_checkpoint(checkpoint)
     facts = facts_of(state, checkpoint, sum(t.numel() for t in _weights(state).values()))
     task = LandCoverSegmentation.load_from_checkpoint(checkpoint, map_location='cpu')
@@ -178,6 +180,28 @@ def _files(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _write_json(path: Path, document: Any) -> None:
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + '\n', encoding='utf-8')
+
+
+def check_scores(scores: Mapping[str, Any], digests: Set[str], *, report: object, model: object) -> None:
+    """See whether scores are those of a model.
+
+    Args:
+        scores: Of a report.
+        digests: SHA-256 of the checkpoints that hold the model.
+        report: Its name, for messages.
+        model: Likewise.
+
+    Raises:
+        LandcoverError: If they are those of another checkpoint.
+    """
+    tested = ((scores.get('metadata') or {}).get('checkpoint_file') or {}).get('sha256')
+    if tested is None:
+        log.warning('warning: the report %s does not tell which checkpoint it scores; it is taken for this one', report)
+    elif tested not in digests:
+        raise LandcoverError(
+            f'the report {report} scores another checkpoint (SHA-256 {tested[:12]}…) than {model}: give the report '
+            f'that landcover test --ckpt_path {model} writes'
+        )
 
 
 def read_scores(report: str | os.PathLike[str]) -> dict[str, Any]:
