@@ -385,7 +385,7 @@ def bad(tmp_path: Path) -> dict[str, tuple[list[object], str]]:
         'no class map': ([wide], 'its pixels are uint16, not uint8'),
         'unknown code': ([strange], 'holds the value 77, which is no class'),
         'nothing mapped': ([nothing], 'every pixel is no data'),
-        'no map': ([tmp_path / 'absent.tif'], 'cannot be opened as a raster'),
+        'no map': ([tmp_path / 'absent.tif'], 'absent.tif does not exist'),
         'damaged file': ([a_map, '--reference', text], 'text.gpkg cannot be read'),
         'damaged zones': ([a_map, '--zones', text], 'cannot be read as a vector file'),
         'far zones': ([a_map, '--zones', far], 'lies outside the map'),

@@ -494,11 +494,10 @@ def test_a_bbox_in_degrees(scene: Scene) -> None:
 
 @pytest.mark.parametrize('overlap', [32, -1])
 def test_an_overlap_that_leaves_no_step_is_told(scene: Scene, overlap: int) -> None:
-    dm = data(scene, overlap=overlap)
-    dm.setup('predict')
-    with pytest.raises(
-        LandcoverError, match=re.escape(f'overlap must be in [0, 32) px, the patch size, got {overlap}')
-    ):
+    told = re.escape(f'overlap must be in [0, 32) px, the patch size, got {overlap}')
+    with pytest.raises(LandcoverError, match=told):
+        dm = data(scene, overlap=overlap)
+        dm.setup('predict')
         dm.predict_dataloader()
 
 

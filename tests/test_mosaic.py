@@ -164,7 +164,7 @@ def test_layers_agree_with_numpy():
 def test_nan_of_a_covered_pixel_is_an_error(kinds):
     p = np.full((CLASSES, 2, 2), 1 / CLASSES, np.float32)
     p[3, 1, 1] = np.nan
-    with pytest.raises(LandcoverError, match='NaN at 1 pixels: map with 32-bit precision'):
+    with pytest.raises(LandcoverError, match='NaN at 1 pixels: the checkpoint is damaged'):
         decide(p, np.ones((2, 2), np.float32), kinds)
     decide(p, np.array([[1, 1], [1, 0]], np.float32), kinds)
 

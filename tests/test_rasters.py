@@ -423,9 +423,10 @@ def test_no_raster_at_all_is_told(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(LandcoverError, match=f'{name} cannot be opened as a raster'):
             open_raster(tmp_path / name)
-    for gone in (tmp_path / 'gone.tif', tmp_path):
-        with pytest.raises(LandcoverError, match='cannot be opened as a raster'):
-            open_raster(gone)
+    with pytest.raises(LandcoverError, match='cannot be opened as a raster'):
+        open_raster(tmp_path)
+    with pytest.raises(LandcoverError, match=r'gone\.tif does not exist'):
+        open_raster(tmp_path / 'gone.tif')
 
 
 def test_a_grid_needs_a_georeference(tmp_path: Path) -> None:
