@@ -571,6 +571,7 @@ def test_two_processes_train_together(good, tmp_path):
     done = run('fit', f'--data.root={good}', f'--trainer.default_root_dir={tmp_path}', *SMALL, *two)
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.rglob('best.ckpt'))) == len(list(tmp_path.rglob('blocks.gpkg'))) == 1
+    assert [done.stderr.count(text) for text in ('landcover: training', 'best checkpoint', 'sync_dist')] == [1, 1, 0]
 
 
 # Mapping by several processes, and interrupted

@@ -388,5 +388,7 @@ def main(command: str, argv: list[str]) -> int:
         LandcoverError: If input or settings do not fit.
     """
     quieten()
+    if not is_first_process():  # which says what all would say
+        logging.getLogger('landcover_plugin').setLevel(logging.ERROR)
     LandcoverCLI(command, argv)
     return 0
