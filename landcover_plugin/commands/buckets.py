@@ -7,10 +7,10 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LandcoverError
+from .arguments import last_value, options, yaml_given
 
 if TYPE_CHECKING:
     from ..rasters.stand_ins import StandIn
@@ -47,7 +47,7 @@ def outputs_in_buckets(command: str, arguments: Sequence[str]) -> Iterator[list[
         LandcoverError: Before the command runs, if an output cannot be written; afterwards, if it cannot be uploaded.
     """
     args = _with_defaults(command, list(arguments))
-    wanted = {option: value for option in OUTPUTS.get(command, {}) if _is_bucket(value := _value(args, option))}
+    wanted = {option: value for option in OUTPUTS.get(command, {}) if _is_bucket(value := last_value(args, option))}
     if not wanted or {'-h', '--help'} & set(args):
         yield list(arguments)
         return
@@ -112,12 +112,12 @@ def _with_defaults(command: str, args: list[str]) -> list[str]:
     """Say in words where a command writes by itself, if that is in a bucket."""
     before = dict(zip(args[1:], args, strict=False))
     source = next((a for a in args if _is_bucket(a) and not before.get(a, '').startswith('--')), None)
-    if command in ('prepare', 'polygonize') and source is not None and _value(args, '--output') is None:
+    if command in ('prepare', 'polygonize') and source is not None and last_value(args, '--output') is None:
         beside = (
             f'{source.rstrip("/")}/.landcover/store' if command == 'prepare' else f'{source.rsplit(".", 1)[0]}.gpkg'
         )
         return [*args, '--output', beside]
-    if command in ('test', 'predict') and _value(args, '--output.path') is None:
+    if command in ('test', 'predict') and last_value(args, '--output.path') is None:
         found = _in_yaml(args, 'path')
         return [*args, '--output.path', str(found)] if _is_bucket(found) else args
     return args
@@ -126,29 +126,9 @@ def _with_defaults(command: str, args: list[str]) -> list[str]:
 def _in_yaml(args: Sequence[str], key: str) -> Any:
     """A setting of the output in the YAML files among the arguments."""
     found = None
-    for option, value in zip(args, [*args[1:], ''], strict=False):
-        name, equals, own = option.partition('=')
-        file = Path(own if equals else value)
-        if name in ('-c', '--config') and file.is_file():
-            import yaml
-
-            try:
-                content = yaml.safe_load(file.read_text())
-            except (yaml.YAMLError, UnicodeDecodeError):  # told by the command
-                continue
-            output = content.get('output') if isinstance(content, Mapping) else None
-            found = output.get(key, found) if isinstance(output, Mapping) else found
-    return found
-
-
-def _value(args: Sequence[str], option: str) -> str | None:
-    """The last value of an option."""
-    found = None
-    for name, following in zip(args, [*args[1:], None], strict=False):
-        if name == option:
-            found = following
-        elif name.startswith(f'{option}='):
-            found = name.partition('=')[2]
+    for option, value in options(args):
+        output = yaml_given(option, value).get('output')
+        found = output.get(key, found) if isinstance(output, Mapping) else found
     return found
 
 
@@ -170,7 +150,7 @@ def _overwrite(command: str, args: Sequence[str]) -> bool:
     if command == 'audit':
         return False
     if command in ('test', 'predict', 'export'):
-        said = _value(args, '--output.overwrite')
+        said = last_value(args, '--output.overwrite')
         if said is None and '--output.overwrite' not in args:
             said = str(_in_yaml(args, 'overwrite'))
         return said is None or said.lower() not in ('false', 'none', 'no', '0')

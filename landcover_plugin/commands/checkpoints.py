@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..errors import LandcoverError
 from ..mapping.export.exporting import MANIFEST
 from ..mapping.exported import open_export
@@ -17,6 +15,7 @@ from ..rasters.stand_ins import local_copy, local_folder
 from ..training.datamodule import CataloniaDataModule
 from ..training.task import LandCoverSegmentation
 from ..training.temperature import temperature_path
+from .arguments import options, yaml_given
 
 #: Settings of the data that belong to one run of predict, not to the checkpoint.
 _NOT_FROM_CHECKPOINT = (
@@ -42,16 +41,10 @@ def named_checkpoint(args: list[str]) -> str | None:
         True
     """
     found = None
-    pairs = [(a.split('=', 1) if '=' in a else [a, b]) for a, b in zip(args, [*args[1:], ''], strict=False)]
-    for name, value in pairs:
-        if name == '--ckpt_path' and value and not value.startswith('--'):
-            found = value
-        if name in ('-c', '--config') and Path(value).is_file():
-            try:
-                content = yaml.safe_load(Path(value).read_text())
-            except (yaml.YAMLError, UnicodeDecodeError) as e:
-                raise LandcoverError(f'{value} is not valid YAML: {" ".join(str(e).split())}') from e
-            found = content.get('ckpt_path', found) if isinstance(content, Mapping) else found
+    for name, value in options(args):
+        if name == '--ckpt_path':
+            found = value or found
+        found = yaml_given(name, value).get('ckpt_path', found)
     return found
 
 
@@ -67,15 +60,14 @@ def registered_as_checkpoint(args: list[str]) -> list[str]:
     Raises:
         LandcoverError: If the address is of another kind.
     """
-    for a, b in zip(args, [*args[1:], ''], strict=False):
-        address = b if a == '--model' else a.removeprefix('--model=') if a.startswith('--model=') else ''
-        if ':/' in address and not address.startswith(PREFIX):
-            raise LandcoverError(f'--model takes a model of a registry, {PREFIX}NAME/ALIAS, got {address}')
-    options = [
+    for name, value in options(args):
+        if name == '--model' and ':/' in value and not value.startswith(PREFIX):
+            raise LandcoverError(f'--model takes a model of a registry, {PREFIX}NAME/ALIAS, got {value}')
+    named = [
         '--ckpt_path' if a == '--model' and b.startswith(PREFIX) else a
         for a, b in zip(args, [*args[1:], ''], strict=False)
     ]
-    return [re.sub(f'^--model={PREFIX}', f'--ckpt_path={PREFIX}', a) for a in options]
+    return [re.sub(f'^--model={PREFIX}', f'--ckpt_path={PREFIX}', a) for a in named]
 
 
 def local_checkpoint(path: str, command: str) -> str:

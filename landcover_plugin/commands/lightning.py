@@ -1,6 +1,7 @@
 """fit, validate, test and predict: LightningCLI with our task, data and outputs."""
 
 import logging
+import re
 import warnings
 from pathlib import Path
 from typing import Any, NoReturn
@@ -348,14 +349,14 @@ def _channels_of(data: CataloniaDataModule) -> int:
     return data.in_channels
 
 
-def _version(folder: str) -> int | str:
-    """What Lightning calls the run of a folder: the number behind version_, else its name."""
-    number = folder.removeprefix('version_')
-    return int(number) if number.isdecimal() and folder == f'version_{int(number)}' else folder
-
-
 def _names_of(data: CataloniaDataModule) -> list[str]:
     return data.open_images().channels
+
+
+def _version(folder: str) -> int | str:
+    """What Lightning calls the run of a folder: the number behind version_, else its name."""
+    found = re.fullmatch(r'version_(0|[1-9]\d*)', folder)
+    return int(found[1]) if found else folder
 
 
 def quieten() -> None:

@@ -14,6 +14,7 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from ..legend import NODATA, Legend
+from ..rasters.pixel_size import metres_per_unit
 from ..training.metrics import CLASS_SCORES, IntArray, labelled, row_normalised
 from .breakdowns import Breakdowns, RankedPatch
 from .charts import block_map, colour, curve_chart, interval_chart, reliability_chart, scale_colour
@@ -111,7 +112,7 @@ def _cell(count: int, share: float, i: int, j: int, legend: Legend, support: int
 def _pixel_size(breakdowns: Breakdowns | None) -> float | None:
     """Edge of a pixel in metres, where the grid is in metres."""
     grid = breakdowns.ground.grid if breakdowns is not None and breakdowns.ground is not None else None
-    return grid.res[0] * grid.crs.linear_units_factor[1] if grid is not None and grid.crs.is_projected else None
+    return grid.res[0] * metres_per_unit(grid) if grid is not None and grid.crs.is_projected else None
 
 
 def _charts(document: Mapping[str, Any], legend: Legend, breakdowns: Breakdowns | None) -> Row:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..grid import PixelGrid
 from ..rasters.identity import sha256
+from ..rasters.pixel_size import metres_per_unit
 from .maps import MapJob, Tally
 
 
@@ -70,5 +71,5 @@ def hectares_of_pixel(grid: PixelGrid) -> float | None:
     """Area of a pixel of a projected grid; None on degrees."""
     if not grid.crs.is_projected:
         return None
-    metres = grid.crs.linear_units_factor[1]
+    metres = metres_per_unit(grid)
     return grid.res[0] * grid.res[1] * metres**2 / 10_000

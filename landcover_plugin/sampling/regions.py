@@ -69,7 +69,7 @@ class Region:
         return tree.query(shapely.box(*self.grid.bounds(window)), predicate='intersects')
 
 
-def area_of(
+def window_of_bbox(
     grid: PixelGrid, *, bbox: Sequence[float] | None = None, bbox_wgs84: Sequence[float] | None = None
 ) -> PixelWindow:
     """The window that covers a bbox, as far as the grid reaches; all of the grid where none is given.

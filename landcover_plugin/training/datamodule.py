@@ -31,13 +31,13 @@ from ..sampling.blocks import Split, SplitName
 from ..sampling.inventory import Inventory
 from ..sampling.lattice import Lattice, cut_strips
 from ..sampling.polygons import write_split
-from ..sampling.regions import Region, area_of, read_polygons, region_of, regions_by
+from ..sampling.regions import Region, read_polygons, region_of, regions_by, window_of_bbox
 from ..sampling.runs import Strip, StripRun, divide, join_runs
 from ..sampling.samplers import BalancedPatchSampler, CoverSampler, RankSampler
 from .augmentation import Batch, BatchTransform, PurityUse, geometry_augmentations, light_augmentations
 from .batches import pad_and_stack
 from .data_settings import block_bytes, cache_folder, check_settings
-from .ground import Ground
+from .ground import ExperimentGround
 from .killed_workers import killed_worker
 from .mixing import MixName, mixing
 from .prediction import WindowBatches
@@ -170,7 +170,7 @@ class CataloniaDataModule(GeoDataModule):
         self.cache = cache_folder(cache, root)
         keep_blocks(self.cache / 'blocks', block_bytes(cache_size, root, self.cache))
         self.sources = Sources(self.settings)
-        self.ground = Ground(self.sources, self.sizes, self.cache)
+        self.ground = ExperimentGround(self.sources, self.sizes, self.cache)
         self.regions: list[Region] = []  #: What to map.
         #: What yet has to be predicted, if not all of the regions; asked for when the loader is made.
         self.runs_to_predict: Callable[[], Sequence[StripRun]] | None = None
@@ -293,7 +293,7 @@ class CataloniaDataModule(GeoDataModule):
 
     def _area(self) -> PixelWindow:
         s = self.settings
-        return area_of(self.open_images().grid, bbox=s.bbox, bbox_wgs84=s.bbox_wgs84)
+        return window_of_bbox(self.open_images().grid, bbox=s.bbox, bbox_wgs84=s.bbox_wgs84)
 
     @property
     def lattice(self) -> Lattice:

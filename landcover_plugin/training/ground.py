@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 Normalisation = tuple[list[float], list[float]]
 
 
-class Ground:
+class ExperimentGround:
     """Split, counts and statistics: from the checkpoint where one was loaded, else computed and cached.
 
     Args:
