@@ -23,9 +23,10 @@ from landcover_plugin.mapping.engines import (
     tune_patch_size,
 )
 from landcover_plugin.mapping.engines import choosing as choosing_module
-from landcover_plugin.mapping.engines.base import Streams
+from landcover_plugin.mapping.engines.base import EngineName, Streams
 from landcover_plugin.mapping.engines.doubling import DoublingBlock, is_doubling, with_doubling_blocks
 from landcover_plugin.mapping.engines.torch_engine import has_fast_bf16
+from landcover_plugin.mapping.network import MappingNetwork, Member
 from landcover_plugin.models import BUILDERS, DEFAULT_BACKBONE, NETWORKS
 from landcover_plugin.models.outputs import class_probabilities
 from landcover_plugin.rasters.buffers import Buffers
@@ -509,3 +510,16 @@ def test_windows_of_one_size_blend_to_the_whole(small: nn.Module) -> None:
     images = images_of(1, 100)
     codes, _ = _map_squares(_Timed(), images, 64, 16)
     assert np.array_equal(codes, images[:, 1:].argmax(1).numpy() + 1)
+
+
+@pytest.mark.parametrize('engine', ['openvino', 'onnxruntime'])
+def test_engines_see_windows_at_several_scales(engine: EngineName) -> None:
+    pytest.importorskip(engine)
+    torch.manual_seed(0)
+    network = MappingNetwork([Member(nn.Conv2d(3, 13, 3, padding=1))], scales=(0.5, 1, 1.5))
+    images = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        expected = network(images)
+    built = build_engine(engine, network, (2, 3, 64, 64))
+    torch.testing.assert_close(built(images), expected, atol=1e-4, rtol=0)
+    built.close()

@@ -167,7 +167,8 @@ def _scaled_edge(edge: int, scale: float) -> int:
         >>> [_scaled_edge(256, s) for s in (0.75, 1, 1.3)], _scaled_edge(50, 1), _scaled_edge(32, 0.5)
         ([192, 256, 320], 50, 32)
     """
-    return edge if scale == 1 else max(round(edge * scale / STRIDE), 1) * STRIDE
+    # Engines that trace the network hand the edge over as a tensor.
+    return edge if scale == 1 else max(round(int(edge) * scale / STRIDE), 1) * STRIDE
 
 
 def _resized(values: Tensor, height: int, width: int) -> Tensor:
