@@ -113,6 +113,12 @@ def test_wrong_statistics_are_told(scene: Scene) -> None:
         ({'length': -1}, 'length must be at least 1, got -1'),
         ({'crop': 33}, 'crop must be at most the patch size, 32 px, got 33'),
         ({'patch_sizes': [64, 32], 'crop': 48}, 'crop must be at most the patch size, 32 px, got 48'),
+        ({'balance': 1.5}, r'balance must be in \[0, 1\], got 1.5'),
+        ({'mix': 'cutmix', 'mix_p': 2}, r'mix_p must be in \[0, 1\], got 2'),
+        ({'band_dropout': float('nan')}, r'band_dropout must be in \[0, 1\], got nan'),
+        ({'noise': -0.1}, 'noise must be at least 0, which leaves it out, got -0.1'),
+        ({'contrast': float('inf')}, 'contrast must be at least 0'),
+        ({'reflectance_scale': 0}, 'reflectance_scale must be a number > 0, such as 10000 for Sentinel-2, got 0'),
         ({'bbox': [0, 0, 1, 1], 'bbox_wgs84': [0, 0, 1, 1]}, 'either as bbox or as bbox_wgs84'),
     ],
 )

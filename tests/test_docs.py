@@ -86,6 +86,18 @@ def test_walkthrough_and_model_card(folder: Path) -> None:
     assert [name for name in written if not Path(name).is_file()] == []
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures('one_thread')
+def test_better_settings(folder: Path) -> None:
+    pytest.importorskip('ray.tune')
+    page = DOCS / 'tune.md'
+    (space,) = Sybil([CodeBlockParser('yaml', print)]).parse(page).examples()
+    Path(run_page.caption_of(space) or '').write_text(space.parsed)
+    small = ['--data.length=32', '--trials=2', '--epochs=1']
+    run_page.run_page(page, also={'tune': small, 'fit': ['--trainer.max_epochs=1', '--data.length=32']})
+    assert Path('runs', 'tune', 'importance.png').is_file()
+
+
 def change_package(page: Path, folder: Path) -> None:
     """Write the files and make the changes that a page shows, in a folder with a copy of the package."""
     for example in Sybil([CodeBlockParser('python', print)]).parse(page).examples():

@@ -12,6 +12,10 @@ from ..rasters.stand_ins import short_digest, user_cache
 #: Folder beside the rasters in which inventories are kept.
 CACHE_FOLDER = '.landcover'
 
+#: Shares of pixels or patches, and strengths, which are not negative.
+_SHARES = ('balance', 'min_labelled', 'min_valid', 'max_water', 'mix_p', 'band_dropout')
+_STRENGTHS = ('brightness', 'contrast', 'noise')
+
 
 def check_settings(settings: Any) -> None:
     """Refuse what no experiment can be made with.
@@ -26,6 +30,16 @@ def check_settings(settings: Any) -> None:
     for name in ('patch_size', 'batch_size', 'length', 'block_size', 'crop'):
         if s[name] is not None and s[name] < 1:
             raise LandcoverError(f'{name} must be at least 1, got {s[name]}')
+    for name in _SHARES:
+        if not 0 <= s[name] <= 1:
+            raise LandcoverError(f'{name} must be in [0, 1], got {s[name]:g}')
+    for name in _STRENGTHS:
+        if not 0 <= s[name] < float('inf'):
+            raise LandcoverError(f'{name} must be at least 0, which leaves it out, got {s[name]:g}')
+    if not 0 < s.reflectance_scale < float('inf'):
+        raise LandcoverError(
+            f'reflectance_scale must be a number > 0, such as 10000 for Sentinel-2, got {s.reflectance_scale:g}'
+        )
     if s.overlap is not None and s.overlap < 0:
         raise LandcoverError(f'overlap must be in [0, {s.patch_size}) px, the patch size, got {s.overlap}')
     smallest = min(s.patch_sizes or [s.patch_size])
