@@ -4,6 +4,7 @@ import importlib
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -500,6 +501,22 @@ def test_larger_windows_if_they_agree() -> None:
 
     size, trials = tune_patch_size(lambda s: Edgy(), images, patch_size=64, overlap=16)
     assert size == 64 and trials[128].agreement < 0.9
+    assert tune_patch_size(lambda s: Edgy(), images, patch_size=64, overlap=16, min_agreement=0)[0] == 128
+
+    class Slow(_Timed):
+        def __call__(self, images: Tensor) -> Tensor:
+            time.sleep(0.2 if images.shape[-1] == 128 else 0.002)
+            return super().__call__(images)
+
+    assert tune_patch_size(lambda s: Slow(), images, patch_size=64, overlap=16)[0] == 64
+
+    class Small(_Timed):
+        def __call__(self, images: Tensor) -> Tensor:
+            if images.shape[-1] == 128:
+                raise torch.cuda.OutOfMemoryError
+            return super().__call__(images)
+
+    assert set(tune_patch_size(lambda s: Small(), images, patch_size=64, overlap=16)[1]) == {64}
     with pytest.raises(LandcoverError, match='squares of 128 px'):
         tune_patch_size(lambda s: Edgy(), images[..., :64], patch_size=64, overlap=16)
 

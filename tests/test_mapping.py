@@ -539,6 +539,40 @@ def test_the_batch_of_an_earlier_run_is_kept(
     assert np.array_equal(read(tmp_path / 'map.tif'), truth())
 
 
+def test_long_maps_are_made_with_the_windows_that_are_fastest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, messages: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / 'data', truth(130, 130))
+    assert {shape[-1] for shape in predict(tmp_path / 'data', tmp_path / 'short.tif').shapes} == {32}
+    assert 'edge of windows' not in messages.text
+    monkeypatch.setattr(starting, 'LONG', 0.0)
+    (edge,) = {shape[-1] for shape in predict(tmp_path / 'data', tmp_path / 'long.tif').shapes}
+    assert f'edge of windows: {edge} px (32 px: ' in messages.text and 'agreement 1.0000' in messages.text
+    assert edge in (32, 64, 96)
+    assert np.array_equal(read(tmp_path / 'long.tif'), truth(130, 130))
+    assert np.array_equal(read(tmp_path / 'short.tif'), truth(130, 130))
+
+
+def test_windows_of_an_earlier_run_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, messages: pytest.LogCaptureFixture
+) -> None:
+    """A probe that is noisy must not begin a map anew."""
+    write(tmp_path / 'data', truth(130, 130))
+    monkeypatch.setattr(starting, 'LONG', 0.0)
+    monkeypatch.setattr(starting, 'tune_patch_size', lambda *_, **__: (64, {}))
+    with monkeypatch.context() as patched:
+        stop_after(patched, 2, LandcoverError('the disk is full'))
+        with pytest.raises(LandcoverError, match='the disk is full'):
+            predict(tmp_path / 'data', tmp_path / 'map.tif')
+    monkeypatch.setattr(starting, 'tune_patch_size', lambda *_, **__: (96, {}))
+    assert {shape[-1] for shape in predict(tmp_path / 'data', tmp_path / 'map.tif').shapes} == {64}
+    assert 'strips are there from an earlier run' in messages.text
+    assert np.array_equal(read(tmp_path / 'map.tif'), truth(130, 130))
+    other = {'patch_size': 96, 'overwrite': True}
+    found = predict(tmp_path / 'data', tmp_path / 'map.tif', options=other)
+    assert {shape[-1] for shape in found.shapes} == {96}
+
+
 def test_a_network_that_breaks_down_is_told(root: Path, tmp_path: Path) -> None:
     class Broken(Oracle):
         def predict_step(self, batch: Any, batch_idx: int) -> Any:

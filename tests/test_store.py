@@ -400,11 +400,16 @@ def test_many_changed_names_are_told_in_few(tmp_path: Path) -> None:
     assert why.endswith('and 3 more came') and 'went' not in why
 
 
-def test_training_with_a_store_says_so(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_with_a_store_says_so(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     make(own)
+    (tmp_path / 'here').mkdir()
+    monkeypatch.chdir(tmp_path / 'here')
     arguments = ['fit', '--data.root', str(own), '--data.patch_size', '32', '--data.num_workers', '0']
     arguments += ['--trainer.fast_dev_run', '1', '--trainer.accelerator', 'cpu', '--model.weights', 'false']
     code = cli.main([*arguments, '--model.backbone', 'resnet18', '--trainer.logger', 'false'])
     told = capsys.readouterr()
     assert code == 0, told.err
     assert 'images are read from the compact store' in told.err and 'labels are read from the store' in told.err
+    assert not list(Path().rglob('*.ckpt'))  # of a run that only tries whether everything works

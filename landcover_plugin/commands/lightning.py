@@ -242,6 +242,9 @@ class LandcoverCLI(LightningCLI):
         """Find what was asked to be found, and say what is trained."""
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             self.trainer.strategy.checkpoint_io = WholeCheckpoints(self.mirror)
+        callback = self.trainer.checkpoint_callback
+        if self.trainer.fast_dev_run and isinstance(callback, ModelCheckpoint):  # type: ignore[attr-defined]
+            callback.save_last = False  # which Lightning keeps all the same when the training ends
         find = self.config.fit.find
         if find.batch_size:
             find_batch_size(self.trainer, self.model, self.datamodule)

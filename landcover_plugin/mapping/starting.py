@@ -1,6 +1,5 @@
 """The engine of a run and its sizes: found by a short probe of the data, or taken from the run that is gone on with."""
 
-import itertools
 import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -32,8 +31,11 @@ PROBE, _LEAST, _PIXELS = 12, 3, 12 * 512**2
 #: Maps that the reference makes within so many seconds are left to it: a probe would take as long.
 QUICK = 60.0
 
-#: Edges of windows that are compared, as multiples of the patch size of the training.
-_FACTORS = (1, 2, 3)
+#: Windows of other sizes are tried for maps that take the reference so many seconds; on few, what they save is lost.
+LONG = 600.0
+
+#: Edges of windows that are compared, as multiples of the training's patch size, and on how many squares of ground.
+_FACTORS, _SQUARES = (1, 2, 3), 2
 
 
 class Start(NamedTuple):
@@ -80,7 +82,7 @@ def start(
     if wanted == 'auto' and known in ENGINES:
         wanted = known
         log.info('the engine of the earlier run, %s, goes on', wanted)
-    elif wanted == 'auto' and _is_quick(network, data, batches):
+    elif wanted == 'auto' and not _takes(QUICK, network, data, batches):
         wanted = 'torch'
     if wanted == 'torch':
         return Start(build_engine('torch', network, _shape(data, given)), given)
@@ -104,12 +106,27 @@ def follow(network: nn.Module, data: CataloniaDataModule, name: EngineName, batc
     return Start(build_engine(name, network, _shape(data, batch_size), calibration), batch_size)
 
 
-def find_patch_size(network: nn.Module, data: CataloniaDataModule, options: MapOptions) -> int:
-    """The fastest edge of windows that gives nearly the map of the training's patch size; the overlap stays."""
-    size = int(data.settings.patch_size)
+def find_patch_size(
+    network: nn.Module, data: CataloniaDataModule, options: MapOptions, *, earlier: Mapping[str, Any] | None = None
+) -> int:
+    """The edge of windows in pixels: the fastest that gives nearly the map of the training's patch size.
+
+    The overlap stays. Maps that do not take long keep the training's patch size.
+
+    Args:
+        network: From normalised images to probabilities, on the device of the trainer.
+        data: What is mapped.
+        options: Which agreement is wanted.
+        earlier: Plan of a run that may be gone on with, whose edge is taken rather than another found.
+    """
+    size, known = int(data.settings.patch_size), (earlier or {}).get('patch_size')
+    if isinstance(known, int) and known > data.overlap:
+        return known
     squares = Lattice(size * max(_FACTORS), data.overlap, data.lattice.shape)
-    probe = data.windows(data.all_runs(lattice=squares)).sample(1)
-    if probe is None or min(squares.shape) < squares.size:
+    if min(squares.shape) < squares.size or not _takes(LONG, network, data, data.windows(data.all_runs())):
+        return size
+    probe = data.windows(data.all_runs(lattice=squares)).sample(_SQUARES)
+    if probe is None:
         return size
 
     def build(edge: int) -> Engine:  # what an edge is worth differs little between engines
@@ -134,18 +151,14 @@ def _shape(data: CataloniaDataModule, batch_size: int) -> tuple[int, int, int, i
     return batch_size, data.in_channels, size, size
 
 
-def _is_quick(network: nn.Module, data: CataloniaDataModule, batches: WindowBatches) -> bool:
-    """Whether the reference makes the map in less time than finding another engine is worth."""
-    enough = 4096
-    count = sum(1 for _ in itertools.islice(batches.looks(), enough))
-    if count == enough:
-        return False
+def _takes(seconds: float, network: nn.Module, data: CataloniaDataModule, batches: WindowBatches) -> bool:
+    """Whether the reference needs at least so many seconds for the map."""
     probe = batches.sample(1)
     if probe is None:
-        return True
+        return False
     engine = build_engine('torch', network, _shape(data, 1))
     try:
         engine(probe['image'])
-        return count * seconds_of(engine, probe['image']) < QUICK
+        return sum(1 for _ in batches.looks()) * seconds_of(engine, probe['image']) >= seconds
     finally:
         engine.close()

@@ -64,7 +64,7 @@ class MapWriter(Callback):
         batch_size: Windows in a batch (default: on a CPU one for each core; on other devices found by a short probe
             where auto looks for an engine, else data.batch_size).
         patch_size: Edge of windows in pixels: a number, or auto, which takes two or three times that of the training
-            where that is faster and agrees (default: that of the training). The overlap stays.
+            where the map would take the reference ten minutes or more and that is faster and agrees. The overlap stays.
         tta: Test-time augmentation: none, flips (4 looks at each window) or dihedral (8); takes so many times as long.
         scales: Sizes at which a window is seen, such as [0.75, 1, 1.25]; probabilities are averaged.
         ensemble: Other checkpoints, whose probabilities are averaged with those of the first.
@@ -91,7 +91,7 @@ class MapWriter(Callback):
         engine: EngineName | Literal['auto'] = 'auto',
         min_agreement: float = MIN_AGREEMENT,
         batch_size: int | None = None,
-        patch_size: int | Literal['auto'] | None = None,
+        patch_size: int | Literal['auto'] = 'auto',
         tta: Augmentation = 'none',
         scales: list[float] = [1.0],  # noqa: B006 - jsonargparse shows the default in --help
         ensemble: list[str] = [],  # noqa: B006
@@ -147,19 +147,18 @@ class MapWriter(Callback):
         """Decide on engine and sizes: the first process does, and the others do as it does."""
         data, world = data_of(trainer), trainer.strategy
         network = self.options.network(pl_module.model, trainer.ckpt_path, data)  # type: ignore[arg-type]
-        if self.patch_size is not None:
-            overlap = data.overlap  # of the training's patch size
-            found = self.patch_size
-            if found == 'auto':
-                found = find_patch_size(network, data, self.options) if trainer.is_global_zero else 0
-            elif found <= overlap:
-                raise LandcoverError(
-                    f'output.patch_size must be more than the overlap of windows, {overlap} px, got {found}; choose '
-                    'larger windows, or less overlap by --data.overlap'
-                )
-            data.settings.patch_size, data.settings.overlap = world.broadcast(found), overlap
+        overlap = data.overlap  # of the training's patch size
+        if isinstance(self.patch_size, int) and self.patch_size <= overlap:
+            raise LandcoverError(
+                f'output.patch_size must be more than the overlap of windows, {overlap} px, got {self.patch_size}; '
+                'choose larger windows, or less overlap by --data.overlap'
+            )
+        earlier = read_plan(self.jobs[0].folder.folder) if trainer.is_global_zero else None
+        edge: int | str = self.patch_size
+        if edge == 'auto':
+            edge = find_patch_size(network, data, self.options, earlier=earlier) if trainer.is_global_zero else 0
+        data.settings.patch_size, data.settings.overlap = world.broadcast(edge), overlap
         if trainer.is_global_zero:
-            earlier = read_plan(self.jobs[0].folder.folder)
             begun = start(network, data, self.options, batch_size=self.batch_size, earlier=earlier)
             world.broadcast((begun.engine.name, begun.batch_size))
             return begun

@@ -65,10 +65,15 @@ def describe(trials: tuple[Trial, ...]) -> str:
     return '\n'.join(lines)
 
 
-def seconds_of(engine: Engine, images: Tensor) -> float:
-    """How long an engine takes for a batch, the work of a device that computes on its own included."""
+def timed(engine: Engine, images: Tensor) -> tuple[Tensor, float]:
+    """What an engine gives for a batch, and its seconds, the work of a device that computes on its own included."""
     started = time.perf_counter()
     result = engine(images)
     if result.is_cuda:
         torch.cuda.synchronize(result.device)
-    return time.perf_counter() - started
+    return result, time.perf_counter() - started
+
+
+def seconds_of(engine: Engine, images: Tensor) -> float:
+    """How long an engine takes for a batch."""
+    return timed(engine, images)[1]

@@ -16,7 +16,7 @@ from ...models.outputs import predicted_codes
 from ...rasters.streaming import processors
 from .base import Engine
 from .choosing import MIN_AGREEMENT
-from .trials import seconds_of
+from .trials import seconds_of, timed
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,9 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
 #: A smaller batch that is this near to the best rate is taken: it needs less memory.
 _NEARLY = 0.97
+
+#: A larger window that is this near is taken: the noise of a short probe should not decide what a map looks like.
+_AS_FAST = 0.93
 
 
 class PatchTrial(NamedTuple):
@@ -92,7 +95,7 @@ def tune_patch_size(
     factors: Sequence[int] = (1, 2),
     min_agreement: float = MIN_AGREEMENT,
 ) -> tuple[int, Mapping[int, PatchTrial]]:
-    """The fastest patch size whose map is nearly that of windows of the training patch size.
+    """The largest patch size that is about as fast as any and whose map is nearly that of the training patch size.
 
     Larger windows share less of their ground with neighbours, so more of what is computed is map; but a network that
     sees more of the surroundings may decide otherwise, so the agreement is measured.
@@ -106,7 +109,7 @@ def tune_patch_size(
         min_agreement: Least share of pixels on which a size has to agree.
 
     Returns:
-        The edge of windows in pixels, and what was found for each.
+        The edge of windows in pixels, and what was found for each; none for those that memory does not suffice for.
 
     Raises:
         LandcoverError: If the squares have another edge than the largest candidate.
@@ -121,12 +124,16 @@ def tune_patch_size(
         engine = build(size)
         try:
             codes[size], seconds = _map_squares(engine, images, size, overlap)
+        except torch.cuda.OutOfMemoryError:
+            if not trials:
+                raise
+            break
         finally:
             engine.close()
         agreement = float((codes[size] == codes[sizes[0]])[:, inside, inside].mean())
         trials[size] = PatchTrial((size - overlap) ** 2 / 1e6 / seconds, agreement)
-    good = [s for s, trial in trials.items() if s == sizes[0] or trial.agreement >= min_agreement]
-    return max(good, key=lambda s: trials[s].rate), trials
+    good = {s: trial.rate for s, trial in trials.items() if s == sizes[0] or trial.agreement >= min_agreement}
+    return max(s for s, rate in good.items() if rate >= _AS_FAST * max(good.values())), trials
 
 
 def _map_squares(engine: Engine, images: Tensor, size: int, overlap: int) -> tuple[NDArray[np.int64], float]:
@@ -137,11 +144,11 @@ def _map_squares(engine: Engine, images: Tensor, size: int, overlap: int) -> tup
     weights = torch.from_numpy(taper(size, overlap))
     windows = torch.cat([images[:, :, rows, cols] for rows, cols in places])
     engine(windows[:1])
-    seconds = seconds_of(engine, windows) / len(windows)
+    found, seconds = timed(engine, windows)
     total: Tensor | None = None
-    for (rows, cols), part in zip(places, engine(windows).cpu().split(len(images)), strict=True):
+    for (rows, cols), part in zip(places, found.cpu().split(len(images)), strict=True):
         total = part.new_zeros(len(images), part.shape[1], edge, edge) if total is None else total
         total[:, :, rows, cols] += part * weights  # the sum of weights is the same for all classes
     if total is None:
         raise LandcoverError('the probe is empty: give at least one square')
-    return predicted_codes(total).numpy(), seconds
+    return predicted_codes(total).numpy(), seconds / len(windows)
