@@ -35,10 +35,10 @@ from torchgeo.tasks import SemanticSegmentation
 from landcover_plugin import CataloniaDataModule, LandCoverSegmentation
 from landcover_plugin.errors import LandcoverError
 from landcover_plugin.legend import LEGEND, NODATA
+from landcover_plugin.machine import processors
 from landcover_plugin.models import BUILDERS, DEFAULT_BACKBONE
 from landcover_plugin.models.outputs import predicted_codes
 from landcover_plugin.rasters.opening import close_rasters
-from landcover_plugin.rasters.streaming import processors
 from landcover_plugin.sampling.samplers import CoverSampler
 from landcover_plugin.training.augmentation import Batch, BatchTransform
 from landcover_plugin.training.batches import pad_and_stack

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -181,16 +181,15 @@ def test_other_images_than_announced_are_refused(small: nn.Module) -> None:
     engine.close()
 
 
-def test_a_kept_model_is_used_again(small: nn.Module, tmp_path: Path) -> None:
-    images = images_of(2, 32)
-    for name in ('openvino', 'openvino-int8', 'onnxruntime'):
-        first = build_engine(name, small, tuple(images.shape), images, converted=tmp_path)
-        expected = first(images)
+def test_engines_share_a_converted_model(small: nn.Module) -> None:
+    images, converted = images_of(2, 32), dict[str, Any]()
+    for name, kinds in (('openvino', {'float'}), ('openvino-int8', {'float', 'int8'})):
+        first = build_engine(name, small, tuple(images.shape), images, converted=converted)
+        assert set(converted) == kinds
+        again = build_engine(name, nn.Identity(), tuple(images.shape), None, converted=converted)
+        assert torch.equal(again(images), first(images)), name
         first.close()
-        again = build_engine(name, nn.Identity(), tuple(images.shape), None, converted=tmp_path)  # no network needed
-        assert torch.equal(again(images), expected), name
         again.close()
-    assert not list(tmp_path.rglob('.*'))
 
 
 # Choosing
@@ -199,6 +198,7 @@ def test_a_kept_model_is_used_again(small: nn.Module, tmp_path: Path) -> None:
 def test_auto_takes_the_fastest_that_agrees(small: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = {'torch': 1.0, 'openvino': 0.1, 'onnxruntime': 0.5}
     monkeypatch.setattr(choosing_module, 'seconds_of', lambda engine, images: seconds[engine.name])
+    monkeypatch.setattr(choosing_module, 'timed', lambda engine, images: (engine(images), 1.0))
     images = images_of(2, 32)
     choice = choose_engine('auto', small, images, candidates=('onnxruntime', 'openvino'), seconds=0)
     assert choice.engine.name == choice.chosen.name == 'openvino'
@@ -207,6 +207,56 @@ def test_auto_takes_the_fastest_that_agrees(small: nn.Module, monkeypatch: pytes
     assert choice.trials[0].agreement == 1
     assert 'openvino' in choice.describe()
     choice.engine.close()
+
+
+def test_float32_is_not_tried_where_it_is_out_of_reach(small: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = {'torch': 4.1, 'openvino-int8': 1.0}
+    monkeypatch.setattr(choosing_module, 'timed', lambda engine, images: (engine(images), first[engine.name]))
+    images = images_of(2, 32)
+    candidates: tuple[EngineName, ...] = ('openvino-int8', 'openvino', 'onnxruntime')
+    choice = choose_engine('auto', small, images, candidates=candidates, min_agreement=0, seconds=0)
+    choice.engine.close()
+    assert choice.engine.name == 'openvino-int8'
+    assert [t.remark for t in choice.trials[2:]] == ['not tried: float32, and another one is 4.1 x torch'] * 2
+    first |= {'torch': 3.9, 'openvino': 2.0, 'onnxruntime': 2.0}
+    choice = choose_engine('auto', small, images, candidates=candidates, min_agreement=0, seconds=0)
+    choice.engine.close()
+    assert all(t.agreement is not None for t in choice.trials)
+
+
+def test_engines_that_are_far_behind_are_closed_early(small: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them at once would take more memory than the map."""
+    first = {'torch': 3.9, 'openvino': 1.0, 'onnxruntime': 3.5}
+    closed: list[str] = []
+    raced: list[str] = []
+
+    def build(name: EngineName, *arguments: Any, **more: Any) -> Any:
+        engine = build_engine(name, *arguments, **more)
+        close = engine.close
+        monkeypatch.setattr(engine, 'close', lambda: (closed.append(name), close()))
+        return engine
+
+    def seconds_of(engine: Any, images: Tensor) -> float:
+        raced.append(engine.name)
+        return 1.0
+
+    monkeypatch.setattr(choosing_module, 'build_engine', build)
+    monkeypatch.setattr(choosing_module, 'timed', lambda engine, images: (engine(images), first[engine.name]))
+    monkeypatch.setattr(choosing_module, 'seconds_of', seconds_of)
+    images = images_of(2, 32)
+    choice = choose_engine('auto', small, images, candidates=('openvino', 'onnxruntime'), seconds=0)
+    assert choice.engine.name == 'openvino' and raced == ['openvino'] and closed == ['torch', 'onnxruntime']
+    assert [(t.name, t.remark) for t in choice.trials] == [
+        ('torch', 'slower'),
+        ('openvino', 'chosen'),
+        ('onnxruntime', 'slower'),
+    ]
+    assert choice.trials[0].rate == pytest.approx(2 * 32 * 32 / 1e6 / 3.9) and choice.trials[2].agreement is not None
+    choice.engine.close()
+    raced.clear()
+    asked = choose_engine('onnxruntime', small, images, seconds=0)
+    assert asked.engine.name == 'onnxruntime' and raced == ['torch', 'onnxruntime']
+    asked.engine.close()
 
 
 class _Wrong:
@@ -246,7 +296,7 @@ def test_an_engine_that_disagrees_is_left_out_or_refused(small: nn.Module, monke
     choice = choose_engine('auto', small, images, candidates=('onnxruntime',), seconds=0)
     assert choice.engine.name == 'torch' and made[0].closed
     wrong = choice.trials[1]
-    assert 0.7 < wrong.agreement < 0.8 and wrong.rate is None and 'fewer than 0.995' in wrong.remark
+    assert 0.7 < wrong.agreement < 0.8 and wrong.rate and 'fewer than 0.995' in wrong.remark
     choice.engine.close()
     with pytest.raises(
         LandcoverError, match=r'onnxruntime does not agree with torch in float32 .*lower --output.min_ag'

@@ -22,7 +22,6 @@ from landcover_plugin import cli
 from landcover_plugin.datasets.simulated import Scene
 from landcover_plugin.errors import LandcoverError
 from landcover_plugin.legend import LEGEND
-from landcover_plugin.mapping.engines import build_engine
 from landcover_plugin.mapping.export import formats as formats_module
 from landcover_plugin.mapping.export.exporting import export
 from landcover_plugin.mapping.export.formats import compare, probe
@@ -204,20 +203,6 @@ def test_a_temperature_goes_with_the_model(checkpoint: Path, tmp_path: Path) -> 
     write_temperature(calibrated, 2.5, {})
     export(calibrated, tmp_path / 'model', formats=['onnx'])
     assert find_temperature(open_export(tmp_path / 'model').checkpoint) == 2.5
-
-
-def test_engines_take_the_converted_models(exported: Path, network: MappingNetwork, tmp_path: Path) -> None:
-    model = open_export(exported)
-    shape = (2, 10, 64, 64)
-    assert model.copy_converted(tmp_path, shape) == ['onnx', 'openvino']
-    images = probe(10, 64)
-    with torch.inference_mode():
-        expected = network(images)
-    for name in ('onnxruntime', 'openvino'):
-        engine = build_engine(name, torch.nn.Identity(), shape, converted=tmp_path)
-        assert torch.allclose(engine(images), expected, atol=1e-4), name
-        engine.close()
-    assert model.copy_converted(tmp_path, (2, 20, 64, 64)) == []
 
 
 @pytest.mark.parametrize('name', ['model.ckpt', 'openvino/model.bin', 'legend.json'])

@@ -30,7 +30,7 @@ ROOMS = (
     'cli',
     '__main__',
 )
-EVERYWHERE = ('errors', '_version', '__version__', 'legend')
+EVERYWHERE = ('errors', '_version', '__version__', 'legend', 'machine')
 
 MODULES = sorted(PACKAGE.rglob('*.py'))
 

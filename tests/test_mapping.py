@@ -27,10 +27,10 @@ from landcover_plugin import CataloniaSentinel2
 from landcover_plugin.datasets.simulated_spectra import BANDS
 from landcover_plugin.errors import LandcoverError
 from landcover_plugin.legend import LEGEND
+from landcover_plugin.machine import processors
 from landcover_plugin.mapping import starting
 from landcover_plugin.mapping.refinement import MajoritySmoothing, MinimumMappingUnit
 from landcover_plugin.mapping.writer import MapWriter
-from landcover_plugin.rasters.streaming import processors
 from landcover_plugin.rasters.strips import StripFolder
 from landcover_plugin.sampling import lattice
 from landcover_plugin.training import prediction
@@ -551,6 +551,19 @@ def test_long_maps_are_made_with_the_windows_that_are_fastest(
     assert edge in (32, 64, 96)
     assert np.array_equal(read(tmp_path / 'long.tif'), truth(130, 130))
     assert np.array_equal(read(tmp_path / 'short.tif'), truth(130, 130))
+
+
+def test_windows_that_memory_has_no_room_for_are_not_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, messages: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / 'data', truth(130, 130))
+    monkeypatch.setattr(starting, 'LONG', 0.0)
+    for free, tried in ((2.001e9, 0), (2e9 + processors() * 64**2 * 1024, 2), (20e9, 3), (0, 3)):
+        messages.clear()
+        monkeypatch.setattr(starting, 'free_memory', lambda free=free: int(free))
+        predict(tmp_path / 'data', tmp_path / 'map.tif', options={'overwrite': True})
+        assert messages.text.count(' px: ') == tried, free
+    assert np.array_equal(read(tmp_path / 'map.tif'), truth(130, 130))
 
 
 def test_windows_of_an_earlier_run_are_kept(

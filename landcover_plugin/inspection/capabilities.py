@@ -10,7 +10,8 @@ from pathlib import Path
 
 import rasterio
 
-from .environment import memory_bytes, version_of
+from ..machine import free_memory, memory_bytes
+from .environment import version_of
 
 #: Distributions that add something, and what.
 OPTIONAL = {
@@ -49,7 +50,7 @@ def capabilities() -> dict[str, str]:
     found |= ask_torch()
     found |= {'GDAL drivers': _drivers()}
     found |= {name: os.environ[name] for name in VARIABLES if name in os.environ}
-    found |= {'memory free': f'{_free_memory() / 2**30:.1f} of {memory_bytes() / 2**30:.1f} GiB'}
+    found |= {'memory free': f'{free_memory() / 2**30:.1f} of {memory_bytes() / 2**30:.1f} GiB'}
     places = {'here': Path.cwd(), 'temporary files': Path(tempfile.gettempdir()), 'home': Path.home()}
     return found | {f'disk free, {name}': _free_disk(path) for name, path in places.items()}
 
@@ -79,15 +80,6 @@ def _drivers() -> str:
     missing = [name for name in DRIVERS if name not in names]
     told = f'without {", ".join(missing)}' if missing else f'with {", ".join(DRIVERS)}'
     return f'{len(names)}, {told}'
-
-
-def _free_memory() -> int:
-    """Memory that can be had, in bytes; 0 where that is not known."""
-    try:
-        lines = Path('/proc/meminfo').read_text(encoding='ascii').splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('MemAvailable'))
-    except (OSError, StopIteration, ValueError):
-        return 0
 
 
 def _free_disk(path: Path) -> str:

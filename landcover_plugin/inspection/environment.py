@@ -1,16 +1,15 @@
 """The software and the machine, for reports of faults. Imports none of what it names."""
 
-import os
 import platform
 import shutil
 import subprocess
 from importlib import metadata
-from pathlib import Path
 
 import numpy as np
 import rasterio
 
 from .._version import __version__
+from ..machine import memory_bytes, processors
 
 #: Distributions whose versions matter, as the package index spells them.
 STACK = (
@@ -32,7 +31,7 @@ def environment() -> dict[str, str]:
     found |= {name: version_of(name) for name in STACK}
     found |= {'rasterio': rasterio.__version__, 'GDAL': rasterio.__gdal_version__, 'numpy': np.__version__}
     found |= {'system': f'{platform.system()} {platform.release()} {platform.machine()}'}
-    found |= {'processors': str(len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count())}
+    found |= {'processors': str(processors())}
     found |= {'memory': f'{memory_bytes() / 2**30:.1f} GiB', 'GPU': gpu()}
     return found
 
@@ -50,19 +49,6 @@ def version_of(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return 'not installed'
-
-
-def memory_bytes() -> int:
-    """Memory of the machine, or of the container if that is less; 0 where neither is known."""
-    try:
-        total = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
-    except (AttributeError, OSError, ValueError):
-        total = 0
-    try:
-        limit = int(Path('/sys/fs/cgroup/memory.max').read_text(encoding='ascii'))
-    except (OSError, ValueError):
-        return total
-    return min(limit, total) if total else limit
 
 
 def gpu() -> str:

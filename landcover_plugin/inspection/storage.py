@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import LandcoverError
+from ..machine import memory_bytes
 from ..rasters.landcover import LabelRasters
 from ..rasters.mosaics import Mosaics
 from ..rasters.storing import stored_bytes
 from ..sampling.store import STORE_FOLDER, Store
-from .environment import memory_bytes
 from .facts import Facts
 from .findings import Finding
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 from ..errors import LandcoverError
 from ..rasters.identity import sha256
-from .engines.base import Shape
 from .export.exporting import CHECKPOINT, MANIFEST
 from .export.facts import FORMAT, VERSION
 
@@ -31,31 +29,6 @@ class ExportedModel:
     def checkpoint(self) -> Path:
         """The checkpoint that ``landcover predict`` and ``test`` read like any other."""
         return self.folder / CHECKPOINT
-
-    def copy_converted(self, into: Path, shape: Shape) -> list[str]:
-        """Copy the converted models that fit images of a shape to where engines look for them.
-
-        Only for the network as it was exported: without test-time augmentation, temperature or other members.
-
-        Args:
-            into: Folder for :func:`~landcover_plugin.mapping.engines.building.build_engine`.
-            shape: Of the images; engines take one window at a time.
-
-        Returns:
-            The names of the formats.
-        """
-        window = (1, *shape[1:])
-        names = []
-        for name, entry in self.facts['formats'].items():
-            fits = all(own in (-1, wanted) for own, wanted in zip(entry['shape'], window, strict=True))
-            if name == 'pt2' or not fits:
-                continue
-            for suffix in ('.xml', '.bin') if name == 'openvino' else ('.onnx',):
-                target = (into / entry['file']).with_suffix(suffix)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile((self.folder / entry['file']).with_suffix(suffix), target)
-            names.append(name)
-        return names
 
 
 def is_export(path: str | os.PathLike[str]) -> bool:

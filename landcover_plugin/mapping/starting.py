@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from ..machine import free_memory, processors
 from ..sampling.lattice import Lattice
 from ..training.augmentation import Batch
 from ..training.datamodule import CataloniaDataModule
@@ -31,11 +32,16 @@ PROBE, _LEAST, _PIXELS = 12, 3, 12 * 512**2
 #: Maps that the reference makes within so many seconds are left to it: a probe would take as long.
 QUICK = 60.0
 
-#: Windows of other sizes are tried for maps that take the reference so many seconds; on few, what they save is lost.
-LONG = 600.0
+#: Windows of other sizes are tried for maps that take the reference so many seconds: on less ground the fastest engine
+#: saves less by them than it takes to find them.
+LONG = 1800.0
 
 #: Edges of windows that are compared, as multiples of the training's patch size, and on how many squares of ground.
 _FACTORS, _SQUARES = (1, 2, 3), 2
+
+#: Free memory without which an edge is not tried on a CPU: what the start takes anyway, and what each pixel takes that
+#: the cores compute at once. A U-Net-ResNet50 on two cores took 2.8 GB at 256 px and 4.4 at 768, 1.6 of it before.
+_BASE, _EACH = 2e9, 1024
 
 
 class Start(NamedTuple):
@@ -74,7 +80,7 @@ def start(
         LandcoverError: If the engine cannot be had, or does not agree with the reference.
     """
     batches = data.windows(data.all_runs())
-    on_cpu = next((p.device.type for p in network.parameters()), 'cpu') == 'cpu'
+    on_cpu = _is_on_cpu(network)
     before = earlier or {}
     given = batch_size or before.get('batch_size') or (cpu_batch() if on_cpu else data.settings.batch_size)
     wanted = options.engine
@@ -111,7 +117,7 @@ def find_patch_size(
 ) -> int:
     """The edge of windows in pixels: the fastest that gives nearly the map of the training's patch size.
 
-    The overlap stays. Maps that do not take long keep the training's patch size.
+    The overlap stays. Maps that do not take long keep the training's patch size, and so do machines with little memory.
 
     Args:
         network: From normalised images to probabilities, on the device of the trainer.
@@ -122,8 +128,11 @@ def find_patch_size(
     size, known = int(data.settings.patch_size), (earlier or {}).get('patch_size')
     if isinstance(known, int) and known > data.overlap:
         return known
-    squares = Lattice(size * max(_FACTORS), data.overlap, data.lattice.shape)
-    if min(squares.shape) < squares.size or not _takes(LONG, network, data, data.windows(data.all_runs())):
+    factors = [factor for factor in _FACTORS if factor == 1 or _has_room(network, factor * size)]
+    squares = Lattice(size * max(factors), data.overlap, data.lattice.shape)
+    if len(factors) == 1 or min(squares.shape) < squares.size:
+        return size
+    if not _takes(LONG, network, data, data.windows(data.all_runs())):
         return size
     probe = data.windows(data.all_runs(lattice=squares)).sample(_SQUARES)
     if probe is None:
@@ -133,7 +142,7 @@ def find_patch_size(
         return build_engine('torch', network, (1, data.in_channels, edge, edge))
 
     found, trials = tune_patch_size(
-        build, probe['image'], patch_size=size, overlap=data.overlap, factors=_FACTORS,
+        build, probe['image'], patch_size=size, overlap=data.overlap, factors=factors,
         min_agreement=options.min_agreement,
     )  # fmt: skip
     told = ', '.join(f'{edge} px: {t.rate:.2f} Mpx/s, agreement {t.agreement:.4f}' for edge, t in trials.items())
@@ -149,6 +158,16 @@ def _probe(data: CataloniaDataModule, batches: WindowBatches) -> Batch | None:
 def _shape(data: CataloniaDataModule, batch_size: int) -> tuple[int, int, int, int]:
     size = data.settings.patch_size
     return batch_size, data.in_channels, size, size
+
+
+def _has_room(network: nn.Module, edge: int) -> bool:
+    """Whether the memory suffices for windows of an edge; that of another device is tried out."""
+    free = free_memory()
+    return not (free and _is_on_cpu(network)) or free >= _BASE + processors() * edge**2 * _EACH
+
+
+def _is_on_cpu(network: nn.Module) -> bool:
+    return next((p.device.type for p in network.parameters()), 'cpu') == 'cpu'
 
 
 def _takes(seconds: float, network: nn.Module, data: CataloniaDataModule, batches: WindowBatches) -> bool:

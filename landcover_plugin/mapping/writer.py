@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import LandcoverError
+from ..machine import return_free_memory
 from ..rasters.identity import sha256
 from ..rasters.layers import Kind
 from ..rasters.staging import read_plan
@@ -25,7 +26,6 @@ from ..training.prediction import block_cache_bytes
 from .engines import MIN_AGREEMENT, Engine, EngineName, Pending
 from .finishing import Effort, Extras, finish_maps
 from .maps import MapJob, strips_of
-from .memory import return_free_memory
 from .network import Augmentation
 from .options import SMOOTHNESS, MapOptions
 from .plan import area_of, settings_of
@@ -63,8 +63,9 @@ class MapWriter(Callback):
         min_agreement: Least share of pixels to which an engine has to give the class that the reference gives.
         batch_size: Windows in a batch (default: on a CPU one for each core; on other devices found by a short probe
             where auto looks for an engine, else data.batch_size).
-        patch_size: Edge of windows in pixels: a number, or auto, which takes two or three times that of the training
-            where the map would take the reference ten minutes or more and that is faster and agrees. The overlap stays.
+        patch_size: Edge of windows in pixels: a number, or auto: that of the training, or two or three times as much
+            where the map would take the reference half an hour or more, and that is faster and agrees. The overlap
+            stays.
         tta: Test-time augmentation: none, flips (4 looks at each window) or dihedral (8); takes so many times as long.
         scales: Sizes at which a window is seen, such as [0.75, 1, 1.25]; probabilities are averaged.
         ensemble: Other checkpoints, whose probabilities are averaged with those of the first.

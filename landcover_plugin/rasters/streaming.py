@@ -1,11 +1,12 @@
 """Work on many windows: read and computed on all cores, handed on in order, in bounded memory."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 from tqdm import tqdm
+
+from ..machine import processors
 
 
 def in_order[Item, Result](
@@ -78,8 +79,3 @@ def ahead[Item, Result](
         future = waiting.popleft()
         yield future.result()
         del future
-
-
-def processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1

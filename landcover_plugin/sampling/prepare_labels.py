@@ -15,6 +15,7 @@ from rasterio.warp import transform_bounds
 
 from ..grid import PixelGrid, PixelWindow
 from ..legend import LEGEND, NODATA
+from ..machine import processors
 from ..rasters.attribute_table import write_attribute_table
 from ..rasters.labels import AGGREGATIONS, Labels, class_shares, fine_factor, read_fine, tally, whole_factor
 from ..rasters.landcover import (
@@ -32,7 +33,7 @@ from ..rasters.opening import open_raster
 from ..rasters.qml import write_qml
 from ..rasters.reading import pixels_across, same_ground
 from ..rasters.storing import Layout, StoreRaster
-from ..rasters.streaming import in_order, processors
+from ..rasters.streaming import in_order
 from .staging import finish, finished
 
 log = logging.getLogger(__name__)

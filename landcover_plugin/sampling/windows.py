@@ -5,10 +5,10 @@ import math
 from collections.abc import Sequence
 
 from ..grid import PixelWindow
+from ..machine import processors
 from ..rasters.mosaics import Mosaics
 from ..rasters.opening import open_raster
 from ..rasters.storing import BLOCKS
-from ..rasters.streaming import processors
 
 #: Bytes of images that one window holds at most, and all windows in memory together.
 WINDOW_BYTES, ALL_BYTES = 2**26, 2**28

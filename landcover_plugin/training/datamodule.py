@@ -21,12 +21,12 @@ from ..datasets.sentinel2 import CataloniaSentinel2, true_colour
 from ..errors import LandcoverError
 from ..grid import PixelWindow
 from ..legend import Legend
+from ..machine import processors
 from ..rasters.cached import keep_blocks
 from ..rasters.damage import Damage
 from ..rasters.labels import Aggregation
 from ..rasters.landcover import SourceLegend
 from ..rasters.mosaics import Seasons
-from ..rasters.streaming import processors
 from ..sampling.blocks import Split, SplitName
 from ..sampling.inventory import Inventory
 from ..sampling.lattice import Lattice, cut_strips

@@ -9,6 +9,8 @@ from pathlib import Path
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.tuner import Tuner
 
+from ..machine import free_memory
+
 log = logging.getLogger(__name__)
 
 #: Share of the free memory that a search on the CPU may take: the system kills what takes all.
@@ -66,11 +68,10 @@ def limited_memory(share: float) -> Iterator[None]:
     Args:
         share: Of what is free now.
     """
-    status, mapped = Path('/proc/meminfo'), Path('/proc/self/statm')
-    if not (status.is_file() and mapped.is_file()):
+    mapped, free = Path('/proc/self/statm'), free_memory()
+    if not (free and mapped.is_file()):
         yield
         return
-    free = next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if 'MemAvailable' in line)
     used = int(mapped.read_text().split()[0]) * resource.getpagesize()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     limit = used + int(share * free)

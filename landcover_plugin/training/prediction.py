@@ -14,9 +14,10 @@ from torch import Tensor
 from ..datasets.sentinel2 import CataloniaSentinel2
 from ..errors import LandcoverError
 from ..grid import PixelWindow
+from ..machine import processors
 from ..rasters.buffers import Buffers
 from ..rasters.opening import on_server, open_raster
-from ..rasters.streaming import ahead, processors
+from ..rasters.streaming import ahead
 from ..sampling.lattice import SWATH_WIDTH, reflected
 from ..sampling.runs import StripRun
 from ..sampling.windows import is_striped, pixel_bytes

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from ...rasters.streaming import processors
+from ...machine import processors
 from .base import Pending, Shape, Streams, import_optional
 from .conversion import INPUT, OUTPUT
 

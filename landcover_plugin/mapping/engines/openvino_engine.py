@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from ...errors import LandcoverError
-from ...rasters.streaming import processors
+from ...machine import processors
 from .base import EngineName, Pending, Shape, Streams, import_optional
 
 #: What multiplications are computed in; int8 layers are marked in the model, and the others are bfloat16 where it can.

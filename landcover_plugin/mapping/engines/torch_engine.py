@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import LandcoverError
-from ...rasters.streaming import processors
+from ...machine import processors
 from .base import EngineName, Pending, Shape, Streams, check_images, one_thread_each
 from .doubling import with_doubling_blocks
 

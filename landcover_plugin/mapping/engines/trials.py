@@ -15,7 +15,8 @@ class Trial:
 
     Attributes:
         name: The engine.
-        rate: Million pixels per second, forward passes alone; None if it was not timed.
+        rate: Million pixels per second, forward passes alone; of the first pass if it was left out after that, None if
+            it was not tried.
         agreement: Share of the measured pixels whose class is that of the reference; None if it was not built.
         remark: Why it was not chosen, or that it was.
     """

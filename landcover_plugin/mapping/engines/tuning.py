@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ...errors import LandcoverError
 from ...grid import taper
+from ...machine import processors
 from ...models.outputs import predicted_codes
-from ...rasters.streaming import processors
 from .base import Engine
 from .choosing import MIN_AGREEMENT
 from .trials import seconds_of, timed
@@ -27,7 +27,7 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64)
 _NEARLY = 0.97
 
 #: A larger window that is this near is taken: the noise of a short probe should not decide what a map looks like.
-_AS_FAST = 0.93
+_AS_FAST = 0.9
 
 
 class PatchTrial(NamedTuple):
@@ -143,7 +143,7 @@ def _map_squares(engine: Engine, images: Tensor, size: int, overlap: int) -> tup
     places = [(slice(r, r + size), slice(c, c + size)) for r in starts for c in starts]
     weights = torch.from_numpy(taper(size, overlap))
     windows = torch.cat([images[:, :, rows, cols] for rows, cols in places])
-    engine(windows[:1])
+    engine(windows[: processors()])  # each thread has its memory then
     found, seconds = timed(engine, windows)
     total: Tensor | None = None
     for (rows, cols), part in zip(places, found.cpu().split(len(images)), strict=True):
