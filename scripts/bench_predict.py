@@ -325,7 +325,7 @@ def _predict(args: argparse.Namespace, bbox: Sequence[float], path: Path) -> lis
         f'--ckpt_path={args.checkpoint}',
         f'--data.root={args.data}',
         f'--data.bbox={list(bbox)}',
-        f'--data.patch_size={args.patch_size}',
+        f'--output.patch_size={args.patch_size}',
         f'--data.overlap={args.overlap}',
         f'--data.batch_size={args.windows}',
         f'--output.path={path}',

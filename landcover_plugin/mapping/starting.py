@@ -40,7 +40,7 @@ LONG = 1800.0
 _FACTORS, _SQUARES = (1, 2, 3), 2
 
 #: Free memory without which an edge is not tried on a CPU: what the start takes anyway, and what each pixel takes that
-#: the cores compute at once. A U-Net-ResNet50 on two cores took 2.8 GB at 256 px and 4.4 at 768, 1.6 of it before.
+#: the cores compute at once. A U-Net-ResNet50 on two cores took 3.1 GB at 256 px and 4.4 at 768, 1.6 of it before.
 _BASE, _EACH = 2e9, 1024
 
 
