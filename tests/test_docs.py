@@ -95,7 +95,7 @@ def test_better_settings(folder: Path) -> None:
     Path(run_page.caption_of(space) or '').write_text(space.parsed)
     small = ['--data.length=32', '--trials=2', '--epochs=1']
     run_page.run_page(page, also={'tune': small, 'fit': ['--trainer.max_epochs=1', '--data.length=32']})
-    assert Path('runs', 'tune', 'importance.png').is_file()
+    assert Path('runs', 'tune', 'best.ckpt').is_file() and Path('runs', 'tune', 'trials.csv').is_file()
 
 
 def change_package(page: Path, folder: Path) -> None:
