@@ -346,6 +346,27 @@ def test_the_engines_import_nothing_that_is_optional() -> None:
     subprocess.run([sys.executable, '-c', code], check=True)
 
 
+def test_signals_find_their_handlers_after_engines_have_ended() -> None:
+    """OpenVINO's cores take their stacks for signals along on processors with AMX: Ctrl-C then was a crash."""
+    code = """
+import signal, subprocess, sys, torch
+from landcover_plugin.mapping.engines import build_engine
+heard = []
+signal.signal(signal.SIGCHLD, lambda *_: heard.append(1))
+build = lambda: build_engine('openvino', torch.nn.Conv2d(1, 2, 1), (1, 1, 32, 32))
+engines = [build() for _ in range(2)]
+for engine in engines:
+    engine(torch.zeros(1, 1, 32, 32))
+while engines:
+    engines.pop(0).close()
+subprocess.run([sys.executable, '-c', ''], check=True)
+assert heard
+"""
+    pytest.importorskip('openvino')
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+
+
 @pytest.mark.parametrize(
     ('arguments', 'words'),
     [

@@ -22,6 +22,7 @@ from landcover_plugin import cli
 from landcover_plugin.datasets.simulated import Scene
 from landcover_plugin.errors import LandcoverError
 from landcover_plugin.legend import LEGEND
+from landcover_plugin.mapping.engines.base import openvino_core
 from landcover_plugin.mapping.export import formats as formats_module
 from landcover_plugin.mapping.export.exporting import export
 from landcover_plugin.mapping.export.formats import compare, probe
@@ -142,14 +143,13 @@ def test_the_weights_are_those_of_the_network(exported: Path, network: MappingNe
 
 def test_the_formats_take_windows_of_any_size(exported: Path, network: MappingNetwork) -> None:
     import onnxruntime
-    import openvino
 
     images = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 10, 48, 80)).astype(np.float32))
     with torch.inference_mode():
         expected = network(images)
         program = torch.export.load(exported / 'model.pt2').module()(images)
     session = onnxruntime.InferenceSession(exported / 'model.onnx')
-    compiled = openvino.Core().compile_model(
+    compiled = openvino_core().compile_model(
         exported / 'openvino' / 'model.xml', 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'}
     )
     found = {

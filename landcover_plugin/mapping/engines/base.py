@@ -1,11 +1,12 @@
 """What an engine is, and the streams on which engines run windows side by side."""
 
+import functools
 import importlib
 import queue
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from types import ModuleType
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -149,3 +150,14 @@ def import_optional(package: str, extra: str, otherwise: str = ', or choose --ou
         raise LandcoverError(
             f"{package.partition('.')[0]} cannot be imported ({e}): pip install 'landcover-plugin[{extra}]'{otherwise}"
         ) from e
+
+
+@functools.cache
+def openvino_core() -> Any:
+    """The core of OpenVINO, one for this process, which never ends before it.
+
+    On processors with AMX, each core gives the thread that makes it a stack for signals, and gives the one before back
+    when it ends (OpenVINO 2026.4). Of several that end in another order, a stack stays that is gone, and the next
+    signal, of Ctrl-C or of a child that ended, is the end of the process.
+    """
+    return import_optional('openvino', 'openvino').Core()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...errors import LandcoverError
 from ...machine import processors
-from .base import EngineName, Pending, Shape, Streams, import_optional
+from .base import EngineName, Pending, Shape, Streams, import_optional, openvino_core
 
 #: What multiplications are computed in; int8 layers are marked in the model, and the others are bfloat16 where it can.
 _PRECISION = {'openvino': 'f32', 'openvino-bf16': 'bf16', 'openvino-int8': 'bf16'}
@@ -28,7 +28,7 @@ class OpenVINOEngine:
     def __init__(self, model: Any, shape: Shape, name: EngineName) -> None:
         self.name: str = name
         openvino = import_optional('openvino', 'openvino')
-        core = openvino.Core()
+        core = openvino_core()
         able = core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
         if name == 'openvino-bf16' and 'BF16' not in able:
             raise LandcoverError('this processor has no fast bfloat16: choose --output.engine openvino')

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ...errors import LandcoverError
-from .base import import_optional
+from .base import import_optional, openvino_core
 from .conversion import INPUT, write_onnx
 
 #: Operators that are computed in int8. Sums, joins and resizings cost little, and rounding what passes through them
@@ -60,7 +60,7 @@ def to_int8(network: nn.Module, calibration: Tensor | None) -> Any:
 
 def _quantised(network: nn.Module, calibration: Tensor) -> Any:
     """The model for images of the size of those on which it is calibrated."""
-    openvino = import_optional('openvino', 'openvino')
+    import_optional('openvino', 'openvino')
     quantization = import_optional('onnxruntime.quantization', 'onnx')
     with tempfile.TemporaryDirectory(prefix='landcover-int8-') as folder:
         plain, ready, quantised = (Path(folder, f'{name}.onnx') for name in ('plain', 'ready', 'int8'))
@@ -79,7 +79,7 @@ def _quantised(network: nn.Module, calibration: Tensor) -> Any:
             nodes_to_exclude=_left_as_they_are(ready),
             extra_options={'ActivationSymmetric': False, 'WeightSymmetric': True, 'CalibMovingAverage': True},
         )
-        return openvino.Core().read_model(quantised.read_bytes(), b'')
+        return openvino_core().read_model(quantised.read_bytes(), b'')
 
 
 class _Windows:

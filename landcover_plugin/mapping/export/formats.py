@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ...errors import LandcoverError
 from ...models.outputs import predicted_codes
-from ..engines.base import Shape, import_optional
+from ..engines.base import Shape, import_optional, openvino_core
 from ..engines.conversion import INPUT, dynamic_dims, to_openvino, write_onnx
 
 log = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ def _write_openvino(network: nn.Module, shape: Shape, path: Path, is_open: bool)
 
 
 def _open_openvino(path: Path) -> Callable[[Tensor], Tensor]:
-    core = import_optional('openvino', 'openvino').Core()
+    core = openvino_core()
     compiled = core.compile_model(core.read_model(path), 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
     return lambda images: torch.from_numpy(compiled(np.ascontiguousarray(images.numpy()))[0].copy())
 
