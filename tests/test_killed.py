@@ -77,6 +77,18 @@ def test_other_errors_are_not_taken_for_a_killed_worker(scene: Scene) -> None:
     assert '--shm-size' in (killed_worker(bus, [dataset]) or '')
 
 
+def test_a_worker_that_torch_tells_of_meanwhile_is_told(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset, loader = loader_of(scene)
+    list(loader)
+
+    def told(_: float) -> None:
+        raise RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed. ')
+
+    monkeypatch.setattr(time, 'sleep', told)
+    said = killed_worker(ConnectionResetError(), [dataset])
+    assert said is not None and "(pid 7) was ended by the signal 'Killed'" in said
+
+
 def test_memory_that_runs_out_is_told_with_the_patch(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     def read(*args: Any) -> None:
         raise MemoryError('Unable to allocate 9 TiB')

@@ -51,7 +51,10 @@ def killed_worker(error: BaseException, datasets: Iterable[CataloniaPatches]) ->
         pid, by = int(told['pid']), told['signal']
     else:
         patience = _PATIENCE if isinstance(error, ConnectionError | EOFError) else 0
-        pid, by = _found_dead([pid for data in read if data.notes for pid in data.notes.pids], patience)
+        try:
+            pid, by = _found_dead([pid for data in read if data.notes for pid in data.notes.pids], patience)
+        except RuntimeError as late:  # of torch, which tells of the worker whatever is done just then
+            return killed_worker(late, read)
     if pid is None:
         return None
     by = by.strip() if by else None  # torch knows no signal where the worker was waited for before
