@@ -539,14 +539,20 @@ def test_the_batch_of_an_earlier_run_is_kept(
     assert np.array_equal(read(tmp_path / 'map.tif'), truth())
 
 
-def test_long_maps_are_made_with_the_windows_that_are_fastest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, messages: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def wide(tmp_path: Path) -> Path:
+    """A mosaic with room for windows of three times the usual edge."""
     write(tmp_path / 'data', truth(130, 130))
-    assert {shape[-1] for shape in predict(tmp_path / 'data', tmp_path / 'short.tif').shapes} == {32}
+    return tmp_path / 'data'
+
+
+def test_long_maps_are_made_with_the_windows_that_are_fastest(
+    wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, messages: pytest.LogCaptureFixture
+) -> None:
+    assert {shape[-1] for shape in predict(wide, tmp_path / 'short.tif').shapes} == {32}
     assert 'edge of windows' not in messages.text
     monkeypatch.setattr(starting, 'LONG', 0.0)
-    (edge,) = {shape[-1] for shape in predict(tmp_path / 'data', tmp_path / 'long.tif').shapes}
+    (edge,) = {shape[-1] for shape in predict(wide, tmp_path / 'long.tif').shapes}
     assert f'edge of windows: {edge} px (32 px: ' in messages.text and 'agreement 1.0000' in messages.text
     assert edge in (32, 64, 96)
     assert np.array_equal(read(tmp_path / 'long.tif'), truth(130, 130))
@@ -554,35 +560,33 @@ def test_long_maps_are_made_with_the_windows_that_are_fastest(
 
 
 def test_windows_that_memory_has_no_room_for_are_not_tried(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, messages: pytest.LogCaptureFixture
+    wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, messages: pytest.LogCaptureFixture
 ) -> None:
-    write(tmp_path / 'data', truth(130, 130))
     monkeypatch.setattr(starting, 'LONG', 0.0)
     for free, tried in ((2.001e9, 0), (2e9 + processors() * 64**2 * 1024, 2), (20e9, 3), (0, 3)):
         messages.clear()
         monkeypatch.setattr(starting, 'free_memory', lambda free=free: int(free))
-        predict(tmp_path / 'data', tmp_path / 'map.tif', options={'overwrite': True})
+        predict(wide, tmp_path / 'map.tif', options={'overwrite': True})
         assert messages.text.count(' px: ') == tried, free
     assert np.array_equal(read(tmp_path / 'map.tif'), truth(130, 130))
 
 
 def test_windows_of_an_earlier_run_are_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, messages: pytest.LogCaptureFixture
+    wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, messages: pytest.LogCaptureFixture
 ) -> None:
     """A probe that is noisy must not begin a map anew."""
-    write(tmp_path / 'data', truth(130, 130))
     monkeypatch.setattr(starting, 'LONG', 0.0)
     monkeypatch.setattr(starting, 'tune_patch_size', lambda *_, **__: (64, {}))
     with monkeypatch.context() as patched:
         stop_after(patched, 2, LandcoverError('the disk is full'))
         with pytest.raises(LandcoverError, match='the disk is full'):
-            predict(tmp_path / 'data', tmp_path / 'map.tif')
+            predict(wide, tmp_path / 'map.tif')
     monkeypatch.setattr(starting, 'tune_patch_size', lambda *_, **__: (96, {}))
-    assert {shape[-1] for shape in predict(tmp_path / 'data', tmp_path / 'map.tif').shapes} == {64}
+    assert {shape[-1] for shape in predict(wide, tmp_path / 'map.tif').shapes} == {64}
     assert 'strips are there from an earlier run' in messages.text
     assert np.array_equal(read(tmp_path / 'map.tif'), truth(130, 130))
     other = {'patch_size': 96, 'overwrite': True}
-    found = predict(tmp_path / 'data', tmp_path / 'map.tif', options=other)
+    found = predict(wide, tmp_path / 'map.tif', options=other)
     assert {shape[-1] for shape in found.shapes} == {96}
 
 
