@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import LandcoverError
 from ..grid import PixelGrid
 from ..legend import NODATA
-from ..rasters.pixel_size import metres_per_unit
+from ..rasters.pixel_size import projected_pixel_area
 from .regions import merge_small
 
 Codes = NDArray[np.uint8]
@@ -135,9 +135,7 @@ def pixels_of_area(square_metres: float, grid: PixelGrid) -> int:
         raise LandcoverError(f'a minimum area must be a positive number of square metres, got {square_metres:g}')
     if not grid.crs.is_projected:
         raise LandcoverError(f'an area in square metres needs a grid in metres, the mosaics are in {grid.crs}')
-    metres = metres_per_unit(grid)
-    xres, yres = grid.res
-    pixels = square_metres / (xres * yres * metres**2)
+    pixels = square_metres / projected_pixel_area(grid)
     if pixels > grid.height * grid.width:
         raise LandcoverError(f'a minimum area of {square_metres:g} m2 is larger than the mosaics')
     return math.ceil(pixels * (1 - 1e-9))

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..grid import PixelGrid
 from ..rasters.identity import sha256
-from ..rasters.pixel_size import metres_per_unit
+from ..rasters.pixel_size import HECTARE, projected_pixel_area
 from .maps import MapJob, Tally
 
 
@@ -71,5 +71,4 @@ def hectares_of_pixel(grid: PixelGrid) -> float | None:
     """Area of a pixel of a projected grid; None on degrees."""
     if not grid.crs.is_projected:
         return None
-    metres = metres_per_unit(grid)
-    return grid.res[0] * grid.res[1] * metres**2 / 10_000
+    return projected_pixel_area(grid) / HECTARE

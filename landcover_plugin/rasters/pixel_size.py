@@ -43,7 +43,7 @@ def pixel_areas(grid: PixelGrid) -> NDArray[np.float64]:
         return _cells_on_ellipsoid(grid)
     if not grid.crs.is_projected:
         raise LandcoverError(f'areas need a projected CRS or degrees, got {grid.crs}: warp the map (gdalwarp -t_srs)')
-    return np.full(grid.height, math.prod(grid.res) * metres_per_unit(grid) ** 2)
+    return np.full(grid.height, projected_pixel_area(grid))
 
 
 def _cells_on_ellipsoid(grid: PixelGrid) -> NDArray[np.float64]:
@@ -57,6 +57,11 @@ def _cells_on_ellipsoid(grid: PixelGrid) -> NDArray[np.float64]:
         e = math.sqrt(1 - (b / a) ** 2)
         zone = b * b / 2 * (sine / (1 - (e * sine) ** 2) + np.arctanh(e * sine) / e)
     return -np.diff(zone) * grid.res[0] * degree
+
+
+def projected_pixel_area(grid: PixelGrid) -> float:
+    """Area of a pixel of a projected CRS in its plane, in square metres."""
+    return math.prod(grid.res) * metres_per_unit(grid) ** 2
 
 
 def metres_per_unit(grid: PixelGrid) -> float:

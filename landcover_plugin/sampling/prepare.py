@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from ..rasters.labels import AGGREGATIONS
 from ..rasters.landcover import LabelRasters
 from ..rasters.mosaics import Mosaics
 from ..rasters.opening import close_rasters
-from ..rasters.pixel_size import metres_per_unit
+from ..rasters.pixel_size import HECTARE, projected_pixel_area
 from ..rasters.staging import write_small
 from ..rasters.storing import Layout, stored_bytes
 from .inventory import Inventory, check_labelled
@@ -210,7 +209,7 @@ def area_unit(grid: PixelGrid) -> tuple[str, float]:
     """Unit in which areas are told, and how many of it a pixel of the grid has: hectares, or pixels in degrees."""
     if not grid.crs.is_projected:
         return 'px', 1.0
-    return 'ha', math.prod(grid.res) * metres_per_unit(grid) ** 2 / 1e4
+    return 'ha', projected_pixel_area(grid) / HECTARE
 
 
 def area_table(areas: dict[str, NDArray[np.float64]], grid: PixelGrid) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ...errors import LandcoverError
 from .base import ENGINES, Engine, EngineName, Shape, import_optional
 
+#: Engines for which the network is converted.
 _CONVERTED = ('openvino', 'openvino-bf16', 'openvino-int8', 'onnxruntime')
 
 
